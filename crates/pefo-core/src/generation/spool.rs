@@ -1,0 +1,139 @@
+//! The spool's layout, frozen: where the transfer account puts what root reads.
+//!
+//! ```text
+//! SPOOL/generations/DATASET/EPOCH-SEQUENCE/manifest       a full generation: the signed manifest
+//! SPOOL/generations/DATASET/EPOCH-SEQUENCE/data/PATH        and its files
+//! SPOOL/generations/DATASET/EPOCH-SEQUENCE.batch          a batch: length, signed manifest, payload
+//! SPOOL/generations/DATASET/.pefo-*.tmp                   being received; nobody's yet
+//! SPOOL/heartbeats/CERTNAME                               the newest heartbeat of each active
+//! ```
+//!
+//! A batch's file is the manifest's length (8 bytes, little-endian), the signed manifest, the payload.
+//! Everything in the spool is the transfer account's and untrusted; root only reads it, through
+//! [`Beneath`]. The acks go the other way and stand outside, below root's state directory.
+
+use std::path::{Path, PathBuf};
+
+use super::names::{DataSet, Position};
+use crate::certname::Certname;
+use crate::disk::{Beneath, EntryKind};
+use crate::error::Result;
+use crate::path::RelPath;
+
+/// The signed manifest's name within a full generation.
+pub const MANIFEST: &str = "manifest";
+/// The directory of a full generation's files.
+pub const DATA: &str = "data";
+/// The ending of a batch's file.
+pub const BATCH_SUFFIX: &str = ".batch";
+/// The most generations of one data set that a reader looks at.
+pub const MAX_GENERATIONS: usize = 100_000;
+
+/// What form a generation has in the spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A directory with manifest and files.
+    Full,
+    /// One file.
+    Batch,
+}
+
+/// The directory of a data set's generations.
+pub fn dataset_dir(spool: &Path, dataset: &DataSet) -> PathBuf {
+    spool.join("generations").join(dataset.dir_name())
+}
+
+/// Where an active's newest heartbeat stands.
+pub fn heartbeat_path(spool: &Path, active: &Certname) -> PathBuf {
+    spool.join("heartbeats").join(active.as_str())
+}
+
+/// The generations that stand whole in a data set's directory, oldest first.
+///
+/// # Errors
+/// `Io`, or `Refused` (`spool-entries`) where there are more than [`MAX_GENERATIONS`].
+pub fn list(dataset_dir: &Beneath) -> Result<Vec<(Position, Form)>> {
+    let mut found: Vec<_> = dataset_dir
+        .entries(MAX_GENERATIONS)?
+        .into_iter()
+        .filter_map(|(name, kind)| parse_name(&name, kind))
+        .collect();
+    found.sort_by_key(|(position, _)| *position);
+    Ok(found)
+}
+
+fn parse_name(name: &RelPath, kind: EntryKind) -> Option<(Position, Form)> {
+    match kind {
+        EntryKind::Directory => Some((name.as_str().parse().ok()?, Form::Full)),
+        EntryKind::File => Some((
+            name.as_str().strip_suffix(BATCH_SUFFIX)?.parse().ok()?,
+            Form::Batch,
+        )),
+        EntryKind::Other => None,
+    }
+}
+
+/// A batch's file: its head and where the payload begins.
+///
+/// # Errors
+/// `Invalid`, where it is cut.
+pub fn split_batch(file: &[u8]) -> Result<(&[u8], &[u8])> {
+    let parts = file.split_at_checked(8).and_then(|(length, rest)| {
+        let length = u64::from_le_bytes(length.try_into().ok()?);
+        rest.split_at_checked(usize::try_from(length).ok()?)
+    });
+    parts.ok_or_else(|| crate::Error::invalid("the batch's file is cut"))
+}
+
+/// The bytes of a batch's file.
+pub fn join_batch(document: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut file = Vec::with_capacity(8 + document.len() + payload.len());
+    file.extend_from_slice(&(document.len() as u64).to_le_bytes());
+    file.extend_from_slice(document);
+    file.extend_from_slice(payload);
+    file
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests lay out a spool by hand")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn only_whole_generations_are_listed_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [
+            "00000001-000000000010",
+            "00000001-000000000002",
+            ".pefo-1-0-x.tmp",
+            "junk",
+        ] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        std::fs::write(dir.path().join("00000001-000000000011.batch"), "").unwrap();
+        std::os::unix::fs::symlink("/etc", dir.path().join("00000001-000000000099")).unwrap();
+        let found = list(&Beneath::open(dir.path()).unwrap()).unwrap();
+        let sequences: Vec<_> = found
+            .iter()
+            .map(|(position, form)| (position.sequence, *form))
+            .collect();
+        assert_eq!(
+            sequences,
+            [(2, Form::Full), (10, Form::Full), (11, Form::Batch)]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_batch_file_splits_as_it_was_joined(document in prop::collection::vec(any::<u8>(), 0..50), payload in prop::collection::vec(any::<u8>(), 0..50)) {
+            let file = join_batch(&document, &payload);
+            prop_assert_eq!(split_batch(&file).unwrap(), (&document[..], &payload[..]));
+        }
+
+        #[test]
+        fn any_bytes_split_or_are_refused(file in prop::collection::vec(any::<u8>(), 0..50)) {
+            drop(split_batch(&file));
+        }
+    }
+}

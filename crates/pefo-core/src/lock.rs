@@ -1,0 +1,71 @@
+//! Locks that die with their holder: flock on a file that stays.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// An exclusive lock, held until it is dropped or the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// Takes the lock at `path` or says at once that another run holds it.
+    ///
+    /// # Errors
+    /// `Locked`, or `Io` where the lock file cannot be opened.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a lock file has no content to make durable"
+    )]
+    pub fn take(path: &Path) -> Result<Self> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+            .open(path)
+            .map_err(|error| Error::io("open lock", path, error))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self {
+                _file: file,
+                path: path.to_owned(),
+            }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::new(
+                ErrorKind::Locked,
+                format!("another run holds {}", path.display()),
+            )
+            .hint(
+                "wait for it to end; the lock goes with its process, there is nothing to clean up",
+            )),
+            Err(error) => Err(Error::io("lock", path, error.into())),
+        }
+    }
+
+    /// The lock file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_run_is_told_and_the_lock_goes_with_its_holder() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.lock");
+        let lock = Lock::take(&path).unwrap();
+        assert_eq!(Lock::take(&path).unwrap_err().kind(), ErrorKind::Locked);
+        drop(lock);
+        Lock::take(&path).unwrap();
+    }
+}

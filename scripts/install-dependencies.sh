@@ -1,0 +1,74 @@
+#!/bin/sh
+# Installs what pefo's demo and tests run against: OpenSSH's server, PostgreSQL, puppetserver, and
+# what the Rust build links to. Debian and Ubuntu only; elsewhere, or without root, it says what is
+# missing and lets the tests that need it report `skipped: why`.
+#
+# It guarantees: no service is started or enabled by the installation (policy-rc.d answers 101 while
+# it runs, and is put back as it was), no PostgreSQL cluster is created, and nothing is installed on
+# a host that already has a Puppet CA.
+set -eu
+
+packages="build-essential pkg-config libssl-dev openssh-server openssh-client openssl curl rsync \
+acl iproute2 util-linux postgresql postgresql-contrib puppetserver puppet-agent"
+
+say() { printf 'dependencies: %s\n' "$*"; }
+
+missing=""
+for package in $packages; do
+    status=$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null || true)
+    [ "$status" = "install ok installed" ] || missing="$missing $package"
+done
+if [ -z "$missing" ]; then
+    say "all present"
+    exit 0
+fi
+if ! command -v apt-get >/dev/null 2>&1; then
+    say "not a Debian or Ubuntu system; missing:$missing (tests that need them will say 'skipped')"
+    exit 0
+fi
+if [ "$(id -u)" != 0 ]; then
+    say "not root; missing:$missing (tests that need them will say 'skipped')"
+    exit 0
+fi
+for cadir in /etc/puppetlabs/puppetserver/ca /etc/puppetlabs/puppet/ssl/ca \
+    /etc/puppet/puppetserver/ca /var/lib/puppet/ssl/ca; do
+    if [ -e "$cadir/ca_key.pem" ]; then
+        say "refusing to install: this host has a Puppet CA in $cadir; run the tests elsewhere" >&2
+        exit 3
+    fi
+done
+
+restore_policy=""
+cleanup() {
+    if [ -n "$restore_policy" ]; then
+        mv -f "$restore_policy" /usr/sbin/policy-rc.d
+    else
+        rm -f /usr/sbin/policy-rc.d
+    fi
+}
+if [ -e /usr/sbin/policy-rc.d ]; then
+    restore_policy=$(mktemp /usr/sbin/policy-rc.d.pefo.XXXXXX)
+    cp -p /usr/sbin/policy-rc.d "$restore_policy"
+fi
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+chmod 755 /usr/sbin/policy-rc.d
+
+# postgresql's maintainer script would create a cluster of its own in /var/lib/postgresql.
+if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+    mkdir -p /etc/postgresql-common
+    printf "create_main_cluster = false\n" >/etc/postgresql-common/createcluster.conf
+fi
+
+say "installing:$missing"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# shellcheck disable=SC2086 # the list is meant to be split
+apt-get install -y -qq -o Dpkg::Options::=--force-confold --no-install-recommends $missing >/dev/null
+for unit in ssh puppetserver puppet postgresql; do
+    if [ -d /run/systemd/system ]; then
+        systemctl disable --quiet "$unit" 2>/dev/null || true
+    fi
+done
+say "installed"
