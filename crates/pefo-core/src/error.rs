@@ -53,6 +53,30 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Every kind.
+    pub const ALL: [Self; 15] = [
+        Self::Io,
+        Self::Invalid,
+        Self::Config,
+        Self::Refused,
+        Self::Partial,
+        Self::Locked,
+        Self::Fenced,
+        Self::WrongRole,
+        Self::Unreachable,
+        Self::Denied,
+        Self::Protocol,
+        Self::NotFound,
+        Self::Child,
+        Self::Unknown,
+        Self::Cancelled,
+    ];
+
+    /// The kind of this name, for errors that crossed a process or the wire.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// The stable name used in `--json` (`errors[].kind`).
     pub const fn name(self) -> &'static str {
         match self {
@@ -156,6 +180,11 @@ impl Error {
     /// What kind of failure this is.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// The message alone, without the rule.
+    pub fn message(&self) -> &str {
+        &self.0.message
     }
 
     /// The gate that refused, where one did.

@@ -1,0 +1,45 @@
+//! Puppet CA directories: read them, compare them, bring a standby's in step with its source's.
+//!
+//! A certificate authority is not a directory tree: copying it file by file forgets revocations, issues
+//! a serial twice, or merges two authorities. This crate knows what each file means and keeps the rules
+//! of a correct standby:
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`layout`] | where the cadir is, whose it is, and whether it is one we may touch |
+//! | [`serial`], [`inventory`], [`cert`], [`crl`], [`key`], [`pem`] | parsers; errors say line and rule |
+//! | [`snapshot`] | everything that matters, read in an order that cannot catch a half-done signature |
+//! | [`exclude`] | certnames that stay out of it |
+//! | [`plan`] | local and source snapshot → what would be done, and what is refused and why; pure |
+//! | [`apply`] | does it, durably, in the order that keeps serial ≥ inventory ≥ signed at any crash |
+//! | [`seed`] | an empty standby gets the CA whole, by one rename |
+//! | [`watch`] | hints that something changed |
+//!
+//! Sources for what is said about Puppet here: puppetserver's `certificate_authority.clj`, the
+//! `puppetserver-ca` CLI, RFC 5280, and runs against real servers. The crate is synchronous, uses no
+//! network, prints nothing and changes disks through [`pefo_core::disk`] only.
+
+pub mod apply;
+pub mod cert;
+pub mod crl;
+mod detect;
+pub mod exclude;
+pub mod inventory;
+pub mod key;
+pub mod layout;
+pub mod malformed;
+pub mod pem;
+pub mod plan;
+pub mod seed;
+pub mod serial;
+pub mod snapshot;
+pub mod watch;
+
+pub use apply::{ApplyOptions, ApplyReport, apply};
+pub use exclude::Exclusions;
+pub use layout::{CaLayout, DetectOptions, Series};
+pub use malformed::Malformed;
+pub use plan::{Conflict, Plan, PlanRules, Rule, SerialMode, plan};
+pub use seed::{SeedKey, SeedOptions, SeedReport, ca_fingerprint, seed};
+pub use serial::{Serial, SerialBlock};
+pub use snapshot::{Snapshot, SnapshotOptions};

@@ -1,0 +1,373 @@
+//! Reads a cadir in the safe order, again where something moved.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use pefo_core::clock::Clock;
+use pefo_core::disk::{is_temp_name, read_capped};
+use pefo_core::{Certname, Error, RelPath, Result};
+
+use super::{FileEntry, Part, Problem, Snapshot, SnapshotOptions};
+use crate::cert::{CaChain, Cert, Request};
+use crate::crl::CrlBundle;
+use crate::inventory::Inventory;
+use crate::malformed::Malformed;
+use crate::serial::{self, Serial};
+use crate::watch::is_server_temp_name;
+use crate::{key, pem};
+
+/// A CRL of a large site takes megabytes; a certificate some kilobytes.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+const MAX_CERT_BYTES: u64 = 1 << 20;
+
+/// Inode, size, mtime and ctime: enough to see that a file moved, never enough to see that it did not.
+type Stamp = (u64, u64, i64, i64, i64, i64);
+
+pub(super) struct Reader<'a> {
+    dir: &'a Path,
+    options: &'a SnapshotOptions,
+    /// `None` where nobody writes.
+    clock: Option<&'a dyn Clock>,
+    files: BTreeMap<RelPath, FileEntry>,
+    stamps: BTreeMap<RelPath, Stamp>,
+    not_files: BTreeMap<RelPath, Malformed>,
+    problems: Vec<Problem>,
+    excluded: BTreeSet<Certname>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn live(dir: &'a Path, options: &'a SnapshotOptions, clock: &'a dyn Clock) -> Self {
+        Self {
+            clock: Some(clock),
+            ..Self::still(dir, options)
+        }
+    }
+
+    pub(super) fn still(dir: &'a Path, options: &'a SnapshotOptions) -> Self {
+        Self {
+            dir,
+            options,
+            clock: None,
+            files: BTreeMap::new(),
+            stamps: BTreeMap::new(),
+            not_files: BTreeMap::new(),
+            problems: Vec::new(),
+            excluded: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn read(mut self) -> Result<Snapshot> {
+        for name in [
+            "ca_crl.pem",
+            "ca_crt.pem",
+            "ca_pub.pem",
+            "infra_crl.pem",
+            "infra_inventory.txt",
+            "infra_serials",
+        ] {
+            self.load(&rel(name)?)?;
+        }
+        let requests = self.list("requests")?.unwrap_or_default();
+        let signed_listing = self.list("signed")?;
+        let has_signed_dir = signed_listing.is_some();
+        let signed = signed_listing.unwrap_or_default();
+        for (_, path) in requests.iter().chain(&signed) {
+            self.load(path)?;
+        }
+        self.load(&rel("inventory.txt")?)?;
+        self.load(&rel("serial")?)?;
+        self.settle()?;
+        let key_matches = self.key_matches()?;
+        self.finish(&requests, &signed, has_signed_dir, key_matches)
+    }
+
+    /// Reads again what moved since or does not parse, then inventory and serial.
+    fn settle(&mut self) -> Result<()> {
+        let Some(clock) = self.clock else {
+            return Ok(());
+        };
+        for _ in 0..self.options.attempts {
+            let unsettled: Vec<RelPath> = self
+                .files
+                .keys()
+                .filter(|path| self.is_unsettled(path))
+                .cloned()
+                .collect();
+            if unsettled.is_empty() {
+                return Ok(());
+            }
+            tracing::debug!(
+                files = unsettled.len(),
+                "reading again what changed or is torn"
+            );
+            clock.wait(self.options.wait.max(Duration::from_millis(1)));
+            for path in unsettled {
+                self.load(&path)?;
+            }
+            self.load(&rel("inventory.txt")?)?;
+            self.load(&rel("serial")?)?;
+        }
+        Ok(())
+    }
+
+    fn is_unsettled(&self, path: &RelPath) -> bool {
+        let now = std::fs::symlink_metadata(path.in_dir(self.dir))
+            .ok()
+            .map(|meta| stamp(&meta));
+        if now.as_ref() != self.stamps.get(path) {
+            return true;
+        }
+        let Some(file) = self.files.get(path) else {
+            return false;
+        };
+        match path.as_str() {
+            "serial" => serial::parse_file(&file.bytes).is_err(),
+            "inventory.txt" => !file.bytes.is_empty() && !file.bytes.ends_with(b"\n"),
+            name if name.ends_with(".pem") => pem::blocks(&file.bytes).is_err(),
+            _ => false,
+        }
+    }
+
+    /// Takes a file's bytes; one that is gone is absent.
+    fn load(&mut self, path: &RelPath) -> Result<()> {
+        let full = path.in_dir(self.dir);
+        self.files.remove(path);
+        self.stamps.remove(path);
+        self.not_files.remove(path);
+        let meta = match std::fs::symlink_metadata(&full) {
+            Ok(meta) => meta,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(Error::io("examine", &full, error)),
+        };
+        let limit = if path.parent().is_some() {
+            MAX_CERT_BYTES
+        } else {
+            MAX_FILE_BYTES
+        };
+        let refused = if !meta.is_file() {
+            Some("is no regular file")
+        } else if meta.len() > limit {
+            Some("is far too large")
+        } else {
+            None
+        };
+        if let Some(reason) = refused {
+            self.not_files
+                .insert(path.clone(), Malformed::new("not-a-file", reason));
+            return Ok(());
+        }
+        match read_capped(&full, limit) {
+            Ok(bytes) => {
+                // Of before reading: a change during it shows as a difference afterwards.
+                self.stamps.insert(path.clone(), stamp(&meta));
+                self.files.insert(
+                    path.clone(),
+                    FileEntry {
+                        bytes: bytes.into(),
+                        mode: meta.mode() & 0o7777,
+                    },
+                );
+                Ok(())
+            }
+            Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The acceptable names of signed/ or requests/, sorted; `None` where there is no such directory.
+    fn list(&mut self, sub: &str) -> Result<Option<Vec<(Certname, RelPath)>>> {
+        let dir = self.dir.join(sub);
+        match std::fs::symlink_metadata(&dir) {
+            Ok(meta) if meta.is_dir() => {}
+            Ok(_) => {
+                self.problem(sub, Malformed::new("not-a-file", "is no directory"));
+                return Ok(None);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("examine", &dir, error)),
+        }
+        let mut names = Vec::new();
+        for entry in walkdir::WalkDir::new(&dir)
+            .min_depth(1)
+            .max_depth(1)
+            .sort_by_file_name()
+        {
+            let entry = entry.map_err(|error| Error::io("list", &dir, error.into()))?;
+            let name = entry.file_name().to_string_lossy();
+            if is_server_temp_name(&name) || is_temp_name(&name) {
+                continue;
+            }
+            let shown = format!("{sub}/{}", name.escape_debug());
+            let certname = match name.strip_suffix(".pem") {
+                None => Err("does not end in .pem".to_owned()),
+                Some(stem) => Certname::new(stem).map_err(|error| error.to_string()),
+            };
+            match certname {
+                Ok(certname) if self.options.exclude.contains(&certname) => {
+                    self.excluded.insert(certname);
+                }
+                Ok(certname) => {
+                    let path = RelPath::new(format!("{sub}/{certname}.pem"))?;
+                    names.push((certname, path));
+                }
+                Err(reason) => self.problem(&shown, Malformed::new("name-refused", reason)),
+            }
+        }
+        Ok(Some(names))
+    }
+
+    fn key_matches(&self) -> Result<Part<bool>> {
+        let path = self.dir.join("ca_key.pem");
+        let bytes = match read_capped(&path, MAX_CERT_BYTES) {
+            Ok(bytes) => bytes,
+            Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => {
+                return Ok(Part::Absent);
+            }
+            Err(error) => return Err(error),
+        };
+        let chain = self.parse("ca_crt.pem", |bytes| CaChain::from_pem(bytes))?;
+        Ok(match chain {
+            Part::Read(chain) => match key::belongs_to(&bytes, chain.signing()) {
+                Ok(matches) => Part::Read(matches),
+                Err(error) => Part::Unreadable(error),
+            },
+            _ => Part::Absent,
+        })
+    }
+
+    fn parse<T>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&[u8]) -> Result<T, Malformed>,
+    ) -> Result<Part<T>> {
+        let path = rel(name)?;
+        if let Some(error) = self.not_files.get(&path) {
+            return Ok(Part::Unreadable(error.clone()));
+        }
+        Ok(match self.files.get(&path).map(|file| parse(&file.bytes)) {
+            None => Part::Absent,
+            Some(Ok(value)) => Part::Read(value),
+            Some(Err(error)) => Part::Unreadable(error),
+        })
+    }
+
+    fn parse_noting<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(&[u8]) -> Result<T, Malformed>,
+    ) -> Result<Part<T>> {
+        let part = self.parse(name, parse)?;
+        if let Part::Unreadable(error) = &part {
+            self.problem(name, error.clone());
+        }
+        Ok(part)
+    }
+
+    fn problem(&mut self, path: &str, error: Malformed) {
+        self.problems.push(Problem {
+            path: path.to_owned(),
+            error,
+        });
+    }
+
+    fn finish(
+        mut self,
+        requests: &[(Certname, RelPath)],
+        signed: &[(Certname, RelPath)],
+        has_signed_dir: bool,
+        key_matches: Part<bool>,
+    ) -> Result<Snapshot> {
+        let chain = self.parse_noting("ca_crt.pem", CaChain::from_pem)?;
+        let ca_crl = self.parse_noting("ca_crl.pem", CrlBundle::from_pem)?;
+        let infra_crl = self.parse_noting("infra_crl.pem", CrlBundle::from_pem)?;
+        self.parse_noting("infra_inventory.txt", infra_names)?;
+        self.parse_noting("infra_serials", infra_serials)?;
+        let serial = self.parse_noting("serial", serial::parse_file)?;
+        let inventory = self.parse_noting("inventory.txt", |bytes| Ok(Inventory::parse(bytes)))?;
+        if let Part::Read(inventory) = &inventory {
+            for error in inventory.malformed().to_vec() {
+                self.problem("inventory.txt", error);
+            }
+            if !inventory.tail().is_empty() {
+                let error = Malformed::new("inventory-torn", "the last line has no end")
+                    .at(inventory.rows().len() + 1);
+                self.problem("inventory.txt", error);
+            }
+        }
+        if let Part::Unreadable(error) = &key_matches {
+            self.problem("ca_key.pem", error.clone());
+        }
+        let mut certs = BTreeMap::new();
+        for (name, path) in signed {
+            let part = self.parse_noting(path.as_str(), Cert::from_pem)?;
+            if part != Part::Absent {
+                certs.insert(name.clone(), part);
+            }
+        }
+        let mut pending = BTreeMap::new();
+        for (name, path) in requests {
+            let part = self.parse_noting(path.as_str(), Request::from_pem)?;
+            if part != Part::Absent {
+                pending.insert(name.clone(), part);
+            }
+        }
+        Ok(Snapshot {
+            files: self.files,
+            chain,
+            key_matches,
+            serial,
+            inventory,
+            ca_crl,
+            infra_crl,
+            has_signed_dir,
+            signed: certs,
+            requests: pending,
+            excluded: self.excluded,
+            problems: self.problems,
+        })
+    }
+}
+
+/// infra_inventory.txt: certnames, one a line.
+fn infra_names(bytes: &[u8]) -> Result<Vec<Certname>, Malformed> {
+    lines(bytes)?
+        .map(|(line, text)| {
+            Certname::new(text)
+                .map_err(|error| Malformed::new("infra-malformed", error.to_string()).at(line))
+        })
+        .collect()
+}
+
+/// infra_serials: decimal serials, one a line.
+fn infra_serials(bytes: &[u8]) -> Result<Vec<Serial>, Malformed> {
+    lines(bytes)?
+        .map(|(line, text)| Serial::from_decimal(text).map_err(|error| error.at(line)))
+        .collect()
+}
+
+fn lines(bytes: &[u8]) -> Result<impl Iterator<Item = (usize, &str)>, Malformed> {
+    let text =
+        std::str::from_utf8(bytes).map_err(|_| Malformed::new("infra-malformed", "is not text"))?;
+    Ok(text
+        .lines()
+        .enumerate()
+        .map(|(index, line)| (index + 1, line.trim()))
+        .filter(|(_, line)| !line.is_empty()))
+}
+
+fn rel(name: &str) -> Result<RelPath> {
+    RelPath::new(name)
+}
+
+fn stamp(meta: &std::fs::Metadata) -> Stamp {
+    (
+        meta.ino(),
+        meta.size(),
+        meta.mtime(),
+        meta.mtime_nsec(),
+        meta.ctime(),
+        meta.ctime_nsec(),
+    )
+}

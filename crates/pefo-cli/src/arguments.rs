@@ -1,0 +1,269 @@
+//! The command line: an interface that scripts rely on; keep it stable.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use pefo_core::generation::DataSet;
+
+/// Keeps a warm spare of a Puppet master: certificates and revocations, classification, databases.
+#[derive(Debug, Parser)]
+#[command(name = "pefo", version, disable_help_subcommand = true, after_help = EXIT_CODES)]
+pub struct Arguments {
+    /// The configuration file.
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/pefo/pefo.toml")]
+    pub config: PathBuf,
+    /// Answer with one JSON object on standard output.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// How log lines on standard error look.
+    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+    /// Say nothing but errors.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Say more; twice for all.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 ok or unchanged, 1 failed, 2 usage or configuration, 3 refused by a gate, 4 partly done,
+5 another run holds the lock, 6 fenced or wrong role. 'check' and 'status' answer as monitoring
+plugins do: 0 ok, 1 warning, 2 critical, 3 unknown.";
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// As the original module wrote to syslog: `PE_FAILOVER: <script> ---> [STATUS] …`.
+    PeFailover,
+}
+
+/// What every command that changes something takes.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Change {
+    /// Show what would be done, and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Overrule the gate RULE for this run; recorded. May be given more than once.
+    #[arg(long, value_name = "RULE")]
+    pub accept: Vec<String>,
+}
+
+/// What every command that changes something without a gate takes.
+#[derive(Debug, Clone, Default, Args)]
+pub struct DryRun {
+    /// Show what would be done, and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Pair this host with its peer: keys, directories, transfer account.
+    #[command(subcommand)]
+    Init(Init),
+    /// Prove that this host can do its part: permissions, keys, peer, CA, classifier, databases.
+    Check,
+    /// Show or check the configuration.
+    #[command(subcommand)]
+    Config(Config),
+    /// The certificate authority's directory.
+    #[command(subcommand)]
+    Ca(Ca),
+    /// The node classifier.
+    #[command(subcommand)]
+    Nc(Nc),
+    /// PostgreSQL databases.
+    #[command(subcommand)]
+    Db(Db),
+    /// On the active: push data sets to every peer; all that are configured where none is named.
+    Push {
+        /// ca, nc, db:NAME
+        datasets: Vec<DataSet>,
+        /// Dry run and overruled gates.
+        #[command(flatten)]
+        change: Change,
+    },
+    /// On the passive: verify and apply what was received; all that are configured where none is named.
+    Apply {
+        /// ca, nc, db:NAME
+        datasets: Vec<DataSet>,
+        /// Dry run and overruled gates.
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Role, reign and the age of each data set, from local state only.
+    Status,
+    /// Times at which the commands run.
+    #[command(subcommand)]
+    Schedule(Schedule),
+    /// Serve one session of the peer's; sshd's forced command, not for people.
+    Receive,
+}
+
+/// Pairing.
+#[derive(Debug, Subcommand)]
+pub enum Init {
+    /// Make this host the active; prints the pairing line for the passive.
+    Active {
+        /// The line that 'pefo init passive --join' printed on the passive.
+        #[arg(long, value_name = "LINE")]
+        accept: Option<String>,
+        /// What both sides take.
+        #[command(flatten)]
+        options: InitOptions,
+    },
+    /// Make this host the passive of an active; prints the pairing line for the active.
+    Passive {
+        /// The line that 'pefo init active' printed on the active.
+        #[arg(long, value_name = "LINE")]
+        join: String,
+        /// What both sides take.
+        #[command(flatten)]
+        options: InitOptions,
+    },
+}
+
+/// What both sides of a pairing take.
+#[derive(Debug, Clone, Args)]
+pub struct InitOptions {
+    /// Disarm the original pe_failover module's crons, incron files and keys; they are renamed, not removed.
+    #[arg(long)]
+    pub retire_original: bool,
+    /// Dry run.
+    #[command(flatten)]
+    pub dry_run: DryRun,
+}
+
+/// The configuration.
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Print a commented configuration that works.
+    Example,
+    /// Check the configuration file.
+    Check,
+    /// Print the configuration as it is in force, defaults included.
+    Show,
+}
+
+/// The certificate authority.
+#[derive(Debug, Subcommand)]
+pub enum Ca {
+    /// On the passive: what applying the newest generation would change. On the active: what a push would send.
+    Diff,
+    /// On the active: send the CA's state to every peer.
+    Push {
+        /// Send the whole CA with its private key, sealed, to a passive that has none.
+        #[arg(long)]
+        seed: bool,
+        /// Dry run and overruled gates.
+        #[command(flatten)]
+        change: Change,
+    },
+    /// On the passive: verify and apply the newest generation.
+    Apply {
+        /// Dry run and overruled gates.
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Which certificates never cross, and why.
+    Exclude,
+}
+
+/// The node classifier.
+#[derive(Debug, Subcommand)]
+pub enum Nc {
+    /// On the active: export the classifier's groups, past the export gate.
+    Export {
+        /// Dry run and overruled gates.
+        #[command(flatten)]
+        change: Change,
+    },
+    /// On the active: export and send to every peer.
+    Push {
+        /// Dry run and overruled gates.
+        #[command(flatten)]
+        change: Change,
+    },
+    /// On the passive: what restoring the newest export would change, after the transform.
+    Diff,
+    /// On the passive: import the newest export, past the import gate.
+    Restore {
+        /// Dry run and overruled gates.
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+/// Databases.
+#[derive(Debug, Subcommand)]
+pub enum Db {
+    /// On the active: dump databases with their manifests; all that are configured where none is named.
+    Dump {
+        /// Database names.
+        names: Vec<String>,
+        /// Dry run.
+        #[command(flatten)]
+        dry_run: DryRun,
+    },
+    /// On the active: dump and send to every peer.
+    Push {
+        /// Database names.
+        names: Vec<String>,
+        /// Dry run and overruled gates.
+        #[command(flatten)]
+        change: Change,
+    },
+    /// On the passive: restore the newest dump into a shadow, check it, swap it in.
+    Restore {
+        /// Database names.
+        names: Vec<String>,
+        /// Dry run and overruled gates.
+        #[command(flatten)]
+        change: Change,
+    },
+    /// The server's databases; those that stand in no configuration are marked.
+    List,
+    /// One database stage, run as the database's superuser by pefo itself.
+    #[command(hide = true)]
+    Stage,
+}
+
+/// Schedules.
+#[derive(Debug, Subcommand)]
+pub enum Schedule {
+    /// Print the schedule for this host's role.
+    Print {
+        /// For which scheduler.
+        #[arg(long, value_enum, default_value = "cron")]
+        format: ScheduleFormat,
+    },
+}
+
+/// For which scheduler a schedule is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ScheduleFormat {
+    /// A file for /etc/cron.d.
+    Cron,
+    /// systemd timers and services.
+    Systemd,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,87 @@
+//! `pefo db dump` and `pefo db list`, and the stage that runs in the database's account.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use pefo_core::generation::DataSet;
+use pefo_core::reign::Role;
+use pefo_core::{Error, Result};
+use serde_json::{Value, json};
+
+use crate::arguments::DryRun;
+use crate::host::Host;
+use crate::outcome::Report;
+use crate::pipeline::db::{Stage, answer, keep_dump, perform, read_request, settings};
+use crate::pipeline::push::Scratch;
+
+/// Dumps databases on the active; the dump stays on this host.
+pub(super) fn dump(host: &Host, names: &[String], dry_run: &DryRun) -> Result<Report> {
+    host.require(Role::Active)?;
+    let mut reports = Vec::new();
+    for dataset in super::databases(host, names)? {
+        let DataSet::Database(name) = &dataset else { continue };
+        let report = dump_one(host, name, dry_run).unwrap_or_else(Report::failed);
+        reports.push(report.about(dataset));
+    }
+    Ok(super::one_or_all(reports))
+}
+
+fn dump_one(host: &Host, name: &str, dry_run: &DryRun) -> Result<Report> {
+    let dataset = DataSet::Database(name.to_owned());
+    if dry_run.dry_run {
+        let databases = perform(host, Stage::List)?;
+        let found = databases.as_array().into_iter().flatten().any(|database| database.get("name") == Some(&json!(name)));
+        return if found {
+            Ok(Report::ok(json!({}), format!("{dataset}: would dump\n")))
+        } else {
+            Err(Error::new(pefo_core::ErrorKind::NotFound, format!("database {name:?} does not exist")).hint("'pefo db list' shows those that do"))
+        };
+    }
+    let _lock = host.lock(&format!("push-{}", dataset.dir_name()))?;
+    let scratch = Scratch::new(host, &dataset)?;
+    let (dir, manifest) = keep_dump(host, name, scratch.path())?;
+    let (tables, rows) = (manifest.state.tables(), manifest.state.rows());
+    let details = json!({ "dir": dir, "tables": tables, "rows": rows, "wal": manifest.wal_lsn.to_string() });
+    Ok(Report::ok(details, format!("{dataset}: dumped {tables} tables with {rows} rows to {}\n", dir.display())))
+}
+
+/// The server's databases, those that stand in no configuration marked.
+pub(super) fn list(host: &Host) -> Result<Report> {
+    let configured = &settings(host)?.names;
+    let mut databases = perform(host, Stage::List)?;
+    let mut text = String::new();
+    for database in databases.as_array_mut().into_iter().flatten() {
+        let field = |name: &str| database.get(name).cloned().unwrap_or(Value::Null);
+        let name = field("name").as_str().unwrap_or_default().to_owned();
+        let is_configured = configured.contains(&name);
+        let mark = match (is_configured, field("purpose") == json!("ordinary"), field("is_template") == json!(true)) {
+            (true, _, _) => "kept in step",
+            (false, true, false) if name != "postgres" => "NOT in the configuration",
+            _ => "",
+        };
+        text.push_str(&format!("{name:<40} {:>14} bytes  {mark}\n", field("size_bytes").to_string()));
+        if let Some(database) = database.as_object_mut() {
+            database.insert("configured".to_owned(), json!(is_configured));
+        }
+    }
+    for name in configured {
+        let exists = databases.as_array().into_iter().flatten().any(|database| database.get("name") == Some(&json!(name)));
+        if !exists {
+            text.push_str(&format!("{name:<40} is configured and does not exist\n"));
+        }
+    }
+    Ok(Report::ok(databases, text))
+}
+
+/// Answers one stage on standard output.
+pub(super) fn stage() -> ExitCode {
+    let answer = match read_request() {
+        Ok(request) => answer(&request),
+        Err(_) => return ExitCode::FAILURE,
+    };
+    match std::io::stdout().lock().write_all(&answer) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

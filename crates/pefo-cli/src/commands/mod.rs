@@ -1,0 +1,163 @@
+//! One module a command; each gives a [`Report`].
+
+mod ca;
+mod check;
+mod config;
+mod db;
+mod init;
+mod nc;
+mod receive;
+mod schedule;
+mod status;
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use pefo_core::generation::DataSet;
+use pefo_core::run::RunRecord;
+use pefo_core::{Error, Result};
+
+use crate::arguments::{Arguments, Ca, Change, Command, Config, Db, Init, LogFormat, Nc, Schedule};
+use crate::host::Host;
+use crate::outcome::Report;
+use crate::pipeline;
+
+/// Runs the command, says what happened, gives the exit code.
+pub fn run(arguments: &Arguments) -> ExitCode {
+    let command = name(&arguments.command);
+    match &arguments.command {
+        Command::Receive => return receive::run(&arguments.config),
+        Command::Db(Db::Stage) => return db::stage(),
+        _ => {}
+    }
+    let report = dispatch(arguments, command).unwrap_or_else(Report::failed);
+    report.print(command, arguments.json, arguments.quiet);
+    if arguments.log_format == LogFormat::PeFailover {
+        use std::io::Write as _;
+        drop(std::io::stderr().lock().write_all(report.pe_failover_line(command).as_bytes()));
+    }
+    ExitCode::from(report.code())
+}
+
+fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
+    if let Command::Config(what) = &arguments.command {
+        return match what {
+            Config::Example => Ok(config::example()),
+            Config::Check => config::check(&arguments.config),
+            Config::Show => config::show(&arguments.config),
+        };
+    }
+    let host = Host::load(&arguments.config)?;
+    match &arguments.command {
+        Command::Init(Init::Active { accept, options }) => init::active(&host, accept.as_deref(), options),
+        Command::Init(Init::Passive { join, options }) => init::passive(&host, join, options),
+        Command::Check => Ok(check::run(&host)),
+        Command::Status => Ok(status::run(&host)),
+        Command::Schedule(Schedule::Print { format }) => schedule::print(&host, *format),
+        Command::Ca(Ca::Diff) => ca::diff(&host),
+        Command::Ca(Ca::Exclude) => ca::exclude(&host),
+        Command::Ca(Ca::Push { seed, change }) => push(&host, command, &[DataSet::Ca], change, *seed),
+        Command::Ca(Ca::Apply { change }) => apply(&host, command, &[DataSet::Ca], change),
+        Command::Nc(Nc::Export { change }) => nc::export(&host, change),
+        Command::Nc(Nc::Diff) => nc::diff(&host),
+        Command::Nc(Nc::Push { change }) => push(&host, command, &[DataSet::Classifier], change, false),
+        Command::Nc(Nc::Restore { change }) => apply(&host, command, &[DataSet::Classifier], change),
+        Command::Db(Db::Dump { names, dry_run }) => db::dump(&host, names, dry_run),
+        Command::Db(Db::List) => db::list(&host),
+        Command::Db(Db::Push { names, change }) => push(&host, command, &databases(&host, names)?, change, false),
+        Command::Db(Db::Restore { names, change }) => apply(&host, command, &databases(&host, names)?, change),
+        Command::Push { datasets, change } => push(&host, command, &chosen(&host, datasets), change, false),
+        Command::Apply { datasets, change } => apply(&host, command, &chosen(&host, datasets), change),
+        Command::Config(_) | Command::Receive | Command::Db(Db::Stage) => {
+            Err(Error::invalid("handled before the configuration is read"))
+        }
+    }
+}
+
+fn chosen(host: &Host, named: &[DataSet]) -> Vec<DataSet> {
+    if named.is_empty() { host.datasets() } else { named.to_vec() }
+}
+
+/// The databases named on the command line, or those of the configuration.
+fn databases(host: &Host, names: &[String]) -> Result<Vec<DataSet>> {
+    let configured = || host.config.database.iter().flat_map(|database| database.names.clone()).collect();
+    let names: Vec<String> = if names.is_empty() { configured() } else { names.to_vec() };
+    if names.is_empty() {
+        return Err(Error::new(pefo_core::ErrorKind::Config, "no database is named, here or in the configuration")
+            .hint("add a [database] section with names = [\"pe-rbac\"]"));
+    }
+    names.into_iter().map(|name| format!("db:{name}").parse()).collect()
+}
+
+fn push(host: &Host, command: &str, datasets: &[DataSet], change: &Change, seed: bool) -> Result<Report> {
+    let reports = datasets.iter().map(|dataset| {
+        recorded(host, command, dataset, change, || pipeline::push::run(host, dataset, change, seed))
+    });
+    Ok(one_or_all(reports.collect()))
+}
+
+fn apply(host: &Host, command: &str, datasets: &[DataSet], change: &Change) -> Result<Report> {
+    let reports = datasets.iter().map(|dataset| {
+        recorded(host, command, dataset, change, || pipeline::apply::run(host, dataset, change))
+    });
+    Ok(one_or_all(reports.collect()))
+}
+
+fn one_or_all(mut reports: Vec<Report>) -> Report {
+    if reports.len() == 1 { reports.remove(0) } else { Report::all(reports) }
+}
+
+/// Runs one data set's part and keeps a record of it; a dry run leaves none.
+fn recorded(host: &Host, command: &str, dataset: &DataSet, change: &Change, run: impl FnOnce() -> Result<Report>) -> Report {
+    let began = host.clock.now();
+    let mut report = run().unwrap_or_else(Report::failed).about(dataset.clone());
+    if change.dry_run || !host.is_initialised() {
+        return report;
+    }
+    let position = report.details.get("generation").and_then(|value| value.as_str()).and_then(|text| text.parse().ok());
+    let record = RunRecord {
+        format: 1,
+        command: command.to_owned(),
+        dataset: Some(dataset.clone()),
+        position,
+        began,
+        ended: host.clock.now(),
+        outcome: report.outcome,
+        error: report.errors.first().map(ToString::to_string),
+        accepted: change.accept.iter().cloned().collect::<BTreeSet<_>>(),
+    };
+    if let Err(error) = record.store(&host.disk, &host.state("runs")) {
+        report = report.partial(vec![error.context("the run was not recorded")]);
+    }
+    report
+}
+
+/// The command's words, as reports and records name it.
+fn name(command: &Command) -> &'static str {
+    match command {
+        Command::Init(Init::Active { .. }) => "init active",
+        Command::Init(Init::Passive { .. }) => "init passive",
+        Command::Check => "check",
+        Command::Config(Config::Example) => "config example",
+        Command::Config(Config::Check) => "config check",
+        Command::Config(Config::Show) => "config show",
+        Command::Ca(Ca::Diff) => "ca diff",
+        Command::Ca(Ca::Push { .. }) => "ca push",
+        Command::Ca(Ca::Apply { .. }) => "ca apply",
+        Command::Ca(Ca::Exclude) => "ca exclude",
+        Command::Nc(Nc::Export { .. }) => "nc export",
+        Command::Nc(Nc::Push { .. }) => "nc push",
+        Command::Nc(Nc::Diff) => "nc diff",
+        Command::Nc(Nc::Restore { .. }) => "nc restore",
+        Command::Db(Db::Dump { .. }) => "db dump",
+        Command::Db(Db::Push { .. }) => "db push",
+        Command::Db(Db::Restore { .. }) => "db restore",
+        Command::Db(Db::List) => "db list",
+        Command::Db(Db::Stage) => "db stage",
+        Command::Push { .. } => "push",
+        Command::Apply { .. } => "apply",
+        Command::Status => "status",
+        Command::Schedule(_) => "schedule print",
+        Command::Receive => "receive",
+    }
+}

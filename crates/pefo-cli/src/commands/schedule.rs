@@ -1,0 +1,75 @@
+//! `pefo schedule print`: when each command runs, at the original module's times by default.
+
+use std::fmt::Write as _;
+
+use pefo_core::Result;
+use pefo_core::reign::Role;
+use serde_json::json;
+
+use crate::arguments::ScheduleFormat;
+use crate::host::Host;
+use crate::outcome::Report;
+
+struct Entry {
+    /// Minute of the hour; `None` is every minute.
+    minute: Option<u8>,
+    command: &'static str,
+    what: &'static str,
+}
+
+fn entries(host: &Host, role: Role) -> Vec<Entry> {
+    let times = &host.config.schedule;
+    let (classifier, database) = (host.config.classifier.is_some(), host.config.database.is_some());
+    let mut entries = Vec::new();
+    let mut add = |wanted: bool, minute, command, what| {
+        if wanted {
+            entries.push(Entry { minute, command, what });
+        }
+    };
+    match role {
+        Role::Active => {
+            add(true, None, "ca push", "certificates and revocations");
+            add(classifier, Some(times.export_minute), "nc push", "classification");
+            add(database, Some(times.push_minute), "db push", "databases");
+        }
+        Role::Passive => {
+            add(true, None, "ca apply", "certificates and revocations");
+            add(classifier, Some(times.restore_classifier_minute), "nc restore", "classification");
+            add(database, Some(times.restore_database_minute), "db restore", "databases");
+        }
+    }
+    entries
+}
+
+/// Prints the schedule for this host's role.
+pub(super) fn print(host: &Host, format: ScheduleFormat) -> Result<Report> {
+    let (station, _) = host.station()?;
+    let program = std::env::current_exe()
+        .map_or_else(|_| "pefo".to_owned(), |path| path.display().to_string());
+    let config = host.config_path.display();
+    let entries = entries(host, station.role);
+    let mut text = format!("# pefo on {}, {}\n", host.config.site.certname, station.role);
+    for entry in &entries {
+        drop(match format {
+            ScheduleFormat::Cron => {
+                let minute = entry.minute.map_or_else(|| "*".to_owned(), |minute| minute.to_string());
+                writeln!(text, "# {}\n{minute} * * * * root {program} --config {config} --quiet {}", entry.what, entry.command)
+            }
+            ScheduleFormat::Systemd => {
+                let unit = format!("pefo-{}", entry.command.replace(' ', "-"));
+                let when = entry.minute.map_or_else(|| "*:*:00".to_owned(), |minute| format!("*:{minute:02}:00"));
+                writeln!(
+                    text,
+                    "# /etc/systemd/system/{unit}.service\n[Unit]\nDescription=pefo: {what}\n\n[Service]\nType=oneshot\n\
+                     ExecStart={program} --config {config} --quiet {command}\n\n\
+                     # /etc/systemd/system/{unit}.timer\n[Unit]\nDescription=pefo: {what}\n\n[Timer]\nOnCalendar={when}\n\
+                     AccuracySec=1s\n\n[Install]\nWantedBy=timers.target\n",
+                    what = entry.what,
+                    command = entry.command,
+                )
+            }
+        });
+    }
+    let details = entries.iter().map(|entry| json!({ "minute": entry.minute, "command": entry.command })).collect::<Vec<_>>();
+    Ok(Report::ok(json!({ "role": station.role, "entries": details }), text))
+}

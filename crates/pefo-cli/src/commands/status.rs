@@ -1,0 +1,176 @@
+//! `pefo status`: role, reign and the age of each data set, from local state only: it answers at once,
+//! whatever the peer does. Exit code and perfdata are a monitoring plugin's.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use pefo_core::clock::Timestamp;
+use pefo_core::generation::{Accepted, DataSet};
+use pefo_core::pairing::Introduction;
+use pefo_core::reign::Role;
+use pefo_core::run::RunRecord;
+use pefo_core::Result;
+use serde_json::{Value, json};
+
+use crate::host::{Delivered, Host, load_json};
+use crate::outcome::{Health, Report};
+use crate::pipeline::ack;
+use crate::pipeline::apply::{CaughtUp, caught_up_path};
+
+/// Answers from what lies on this host.
+pub(super) fn run(host: &Host) -> Report {
+    match gather(host) {
+        Ok(report) => report,
+        Err(error) => Report::failed(error).health(Health::Unknown),
+    }
+}
+
+/// What is known of one data set.
+struct Row {
+    dataset: DataSet,
+    peer: Option<String>,
+    /// Generations: accepted or delivered, and applied.
+    received: Option<String>,
+    applied: Option<String>,
+    /// Time since the passive last proved that it had applied everything.
+    lag: Option<Duration>,
+    last_success: Option<Timestamp>,
+    last_failure: Option<(Timestamp, String)>,
+    health: Health,
+}
+
+fn gather(host: &Host) -> Result<Report> {
+    let (station, reign) = host.station()?;
+    let peers = host.peers()?;
+    let runs = RunRecord::load_all(&host.state("runs"))?;
+    let now = host.clock.now();
+    let mut rows = Vec::new();
+    for dataset in host.datasets() {
+        match station.role {
+            Role::Passive => rows.push(passive_row(host, &dataset, &runs, now)?),
+            Role::Active => {
+                for peer in &peers {
+                    rows.push(active_row(host, &dataset, peer, &runs, now)?);
+                }
+            }
+        }
+    }
+    let health = rows.iter().map(|row| row.health).max().unwrap_or(Health::Unknown);
+    let names = peers.iter().map(|peer| peer.certname.to_string()).collect::<Vec<_>>().join(", ");
+    let mut text = format!(
+        "PEFO {}: {} is {} in epoch {} (held by {} since {}), peer {names}{}\n",
+        health.word(),
+        host.config.site.certname,
+        station.role,
+        reign.epoch,
+        reign.certname,
+        reign.since,
+        perfdata(&rows),
+    );
+    for row in &rows {
+        text.push_str(&line(row, station.role));
+    }
+    let details = json!({
+        "certname": host.config.site.certname,
+        "role": station.role,
+        "epoch": reign.epoch,
+        "holder": reign.certname,
+        "peers": peers.iter().map(|peer| &peer.certname).collect::<Vec<_>>(),
+        "datasets": rows.iter().map(row_json).collect::<Vec<_>>(),
+    });
+    Ok(Report::ok(details, text).health(health))
+}
+
+fn passive_row(host: &Host, dataset: &DataSet, runs: &[RunRecord], now: Timestamp) -> Result<Row> {
+    let accepted = Accepted::load(&host.record_path("accepted", dataset))?;
+    let caught_up: Option<CaughtUp> = load_json(&caught_up_path(host, dataset))?;
+    let mut row = row_of(dataset, runs);
+    row.received = accepted.as_ref().map(|accepted| accepted.position.to_string());
+    row.applied = accepted.and_then(|accepted| accepted.applied).map(|position| position.to_string());
+    row.lag = caught_up.map(|caught_up| now.since(caught_up.at));
+    if row.applied.is_none() {
+        row.health = Health::Critical;
+    }
+    Ok(row)
+}
+
+fn active_row(host: &Host, dataset: &DataSet, peer: &Introduction, runs: &[RunRecord], now: Timestamp) -> Result<Row> {
+    let delivered: Option<Delivered> = load_json(&host.delivered_path(&peer.certname, dataset))?;
+    let ack = ack::known(host, peer, dataset)?;
+    let mut row = row_of(dataset, runs);
+    row.peer = Some(peer.certname.to_string());
+    row.received = delivered.as_ref().map(|delivered| delivered.position.to_string());
+    row.lag = ack.as_ref().and_then(|ack| ack.heartbeat).map(|heartbeat| now.since(heartbeat));
+    let refused = ack.as_ref().map(|ack| ack.refused.clone()).unwrap_or_default();
+    row.applied = ack.and_then(|ack| ack.applied).map(|position| position.to_string());
+    if !refused.is_empty() {
+        row.health = row.health.max(Health::Warning);
+        row.last_failure = Some((now, format!("the passive refused: {}", refused.join(", "))));
+    }
+    Ok(row)
+}
+
+/// What the run records tell.
+fn row_of(dataset: &DataSet, runs: &[RunRecord]) -> Row {
+    let mine = || runs.iter().rev().filter(|run| run.dataset.as_ref() == Some(dataset));
+    let last_success = mine().find(|run| run.outcome.is_success()).map(|run| run.ended);
+    let last_failure = mine()
+        .find(|run| !run.outcome.is_success())
+        .map(|run| (run.ended, run.error.clone().unwrap_or_else(|| "no reason was recorded".to_owned())));
+    let failing = match (&last_success, &last_failure) {
+        (Some(success), Some((failure, _))) => failure > success,
+        (None, _) => true,
+        (Some(_), None) => false,
+    };
+    let health = match (failing, last_success) {
+        (false, _) => Health::Ok,
+        (true, Some(_)) => Health::Warning,
+        (true, None) => Health::Critical,
+    };
+    Row { dataset: dataset.clone(), peer: None, received: None, applied: None, lag: None, last_success, last_failure, health }
+}
+
+fn perfdata(rows: &[Row]) -> String {
+    let mut text = String::new();
+    for row in rows {
+        if let Some(lag) = row.lag {
+            let label = row.peer.as_ref().map_or_else(|| row.dataset.to_string(), |peer| format!("{}@{peer}", row.dataset));
+            text.push_str(&format!(" '{label}_lag'={}s", lag.as_secs()));
+        }
+    }
+    if text.is_empty() { text } else { format!(" |{text}") }
+}
+
+fn line(row: &Row, role: Role) -> String {
+    let none = || "none".to_owned();
+    let verb = match role {
+        Role::Active => "delivered",
+        Role::Passive => "accepted",
+    };
+    let mut text = format!(
+        "  {:<20} {verb} {}, applied {}, lag {}, last success {}",
+        row.peer.as_ref().map_or_else(|| row.dataset.to_string(), |peer| format!("{} → {peer}", row.dataset)),
+        row.received.clone().unwrap_or_else(none),
+        row.applied.clone().unwrap_or_else(none),
+        row.lag.map_or_else(|| "unknown".to_owned(), |lag| format!("{} s", lag.as_secs())),
+        row.last_success.map_or_else(|| "never".to_owned(), |time| time.to_string()),
+    );
+    if let Some((time, reason)) = row.last_failure.as_ref().filter(|_| row.health != Health::Ok) {
+        text.push_str(&format!("\n    failing since {time}: {reason}"));
+    }
+    text.push('\n');
+    text
+}
+
+fn row_json(row: &Row) -> Value {
+    json!({
+        "dataset": row.dataset,
+        "peer": row.peer,
+        "received": row.received,
+        "applied": row.applied,
+        "lag_seconds": row.lag.map(|lag| lag.as_secs()),
+        "last_success": row.last_success,
+        "last_failure": row.last_failure.as_ref().map(|(time, reason)| json!({ "time": time, "reason": reason })),
+        "health": row.health.word(),
+    })
+}

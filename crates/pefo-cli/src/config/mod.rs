@@ -1,0 +1,372 @@
+//! The configuration file: TOML, the same shape on both masters, without secrets.
+//!
+//! Unknown keys are errors that name the nearest known key: a misspelt guard must not be no guard.
+
+mod unknown;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use pefo_core::disk::read_capped;
+use pefo_core::{Certname, Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
+
+/// The commented example: also the list of all known keys.
+pub const EXAMPLE: &str = include_str!("example.toml");
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Config {
+    /// Who this host is, and where it keeps things.
+    pub site: Site,
+    /// How peers are reached, where pairing did not say.
+    #[serde(default)]
+    pub peer: Vec<Peer>,
+    /// ssh.
+    #[serde(default)]
+    pub transport: Transport,
+    /// The certificate authority.
+    #[serde(default)]
+    pub ca: Ca,
+    /// The node classifier, where there is one.
+    #[serde(default)]
+    pub classifier: Option<Classifier>,
+    /// Databases, where there are any.
+    #[serde(default)]
+    pub database: Option<Database>,
+    /// Minutes past the hour.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// How much is kept.
+    #[serde(default)]
+    pub retention: Retention,
+}
+
+/// `[site]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Site {
+    /// This master's certname.
+    pub certname: Certname,
+    /// Keys, reign, ledgers, verified generations.
+    #[serde(default = "default_state_dir")]
+    pub state_dir: PathBuf,
+    /// What the peer's transfer account may write.
+    #[serde(default = "default_spool_dir")]
+    pub spool_dir: PathBuf,
+    /// The transfer account on this host.
+    #[serde(default = "default_transfer_user")]
+    pub transfer_user: String,
+    /// Where sshd looks for that account's keys.
+    #[serde(default)]
+    pub authorized_keys: Option<PathBuf>,
+}
+
+fn default_state_dir() -> PathBuf {
+    "/var/lib/pefo".into()
+}
+fn default_spool_dir() -> PathBuf {
+    "/opt/pe_failover".into()
+}
+fn default_transfer_user() -> String {
+    "pe-transfer".into()
+}
+
+/// `[[peer]]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Peer {
+    /// The peer's certname.
+    pub certname: Certname,
+    /// Where its sshd is.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// That sshd's port.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// The transfer account there.
+    #[serde(default)]
+    pub user: Option<String>,
+}
+
+/// `[transport]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Transport {
+    /// How the peer reaches this host.
+    pub host: Option<String>,
+    /// This host's sshd port.
+    pub port: u16,
+    /// This host's public sshd keys.
+    pub host_keys: Vec<PathBuf>,
+    /// Seconds.
+    pub connect_timeout: u64,
+    /// Seconds.
+    pub io_timeout: u64,
+}
+
+impl Default for Transport {
+    fn default() -> Self {
+        Self {
+            host: None,
+            port: 22,
+            host_keys: vec!["/etc/ssh/ssh_host_ed25519_key.pub".into()],
+            connect_timeout: 10,
+            io_timeout: 60,
+        }
+    }
+}
+
+/// `[ca]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ca {
+    /// The CA directory, or `auto`.
+    pub cadir: PathBuf,
+    /// Owner of the CA's files.
+    pub owner: Option<String>,
+    /// Group of the CA's files.
+    pub group: Option<String>,
+    /// Certnames whose certificates never cross.
+    pub exclude_certs: Vec<Certname>,
+    /// The most certificates that one apply may delete.
+    pub max_deletes: usize,
+}
+
+impl Default for Ca {
+    fn default() -> Self {
+        Self { cadir: "auto".into(), owner: None, group: None, exclude_certs: Vec::new(), max_deletes: 50 }
+    }
+}
+
+/// `[classifier]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Classifier {
+    /// The API's address.
+    pub url: String,
+    /// The client certificate.
+    #[serde(default)]
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+    /// The Puppet CA's certificate: the only one trusted.
+    pub ca_cert: PathBuf,
+    /// An RBAC token instead.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+    /// Certnames to rewrite on import.
+    #[serde(default)]
+    pub map: BTreeMap<Certname, Certname>,
+    /// Further places to rewrite.
+    #[serde(default)]
+    pub rewrite: Vec<String>,
+    /// Refuse an export that lost more than this share of groups.
+    #[serde(default = "default_shrink")]
+    pub max_shrink_percent: u8,
+}
+
+fn default_shrink() -> u8 {
+    20
+}
+
+/// `[database]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Database {
+    /// Which databases.
+    pub names: Vec<String>,
+    /// A host name, or the directory of the server's socket.
+    pub host: String,
+    /// The server's port.
+    pub port: u16,
+    /// The PostgreSQL user.
+    pub user: String,
+    /// The system account that peer authentication wants.
+    pub run_as: Option<String>,
+    /// libpq's pgpass file.
+    pub passfile: Option<PathBuf>,
+    /// Where pg_dump and pg_restore are.
+    pub bin_dir: Option<PathBuf>,
+    /// Parallel jobs.
+    pub jobs: u16,
+    /// Previous databases that are kept after a restore.
+    pub keep_previous: usize,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self {
+            names: vec!["pe-rbac".into()],
+            host: "/var/run/postgresql".into(),
+            port: 5432,
+            user: "pe-postgres".into(),
+            run_as: None,
+            passfile: None,
+            bin_dir: None,
+            jobs: 2,
+            keep_previous: 1,
+        }
+    }
+}
+
+/// `[schedule]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Schedule {
+    /// Dumps and exports, on the active.
+    pub export_minute: u8,
+    /// Pushes, on the active.
+    pub push_minute: u8,
+    /// The classifier's import, on the passive.
+    pub restore_classifier_minute: u8,
+    /// The databases' restore, on the passive.
+    pub restore_database_minute: u8,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self { export_minute: 10, push_minute: 20, restore_classifier_minute: 0, restore_database_minute: 3 }
+    }
+}
+
+/// `[retention]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Retention {
+    /// Generations of each data set.
+    pub generations: usize,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { generations: 5 }
+    }
+}
+
+impl Config {
+    /// Reads and checks the file.
+    ///
+    /// # Errors
+    /// `Config`, with file, line and what is wrong.
+    pub fn load(path: &Path) -> Result<Self> {
+        let bytes = read_capped(path, 1 << 20).map_err(|error| {
+            Error::new(ErrorKind::Config, format!("read the configuration: {error}"))
+                .hint(format!("write one with: pefo config example > {}", path.display()))
+        })?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Error::new(ErrorKind::Config, format!("{}: is not UTF-8", path.display())))?;
+        Self::parse(&text).map_err(|error| error.context(path.display()))
+    }
+
+    /// Parses and checks a configuration.
+    ///
+    /// # Errors
+    /// `Config`, with line and what is wrong.
+    pub fn parse(text: &str) -> Result<Self> {
+        let config: Self = unknown::parse(text)?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> Result<()> {
+        let bad = |message: String| Err(Error::new(ErrorKind::Config, message));
+        for (name, path) in [("site.state_dir", &self.site.state_dir), ("site.spool_dir", &self.site.spool_dir)] {
+            if !path.is_absolute() {
+                return bad(format!("{name} = {:?} is not an absolute path", path.display().to_string()));
+            }
+        }
+        if self.site.spool_dir.starts_with(&self.site.state_dir) || self.site.state_dir.starts_with(&self.site.spool_dir) {
+            return bad("site.state_dir and site.spool_dir lie within one another; the spool is the transfer account's".to_owned());
+        }
+        let schedule = &self.schedule;
+        for (name, minute) in [
+            ("export_minute", schedule.export_minute),
+            ("push_minute", schedule.push_minute),
+            ("restore_classifier_minute", schedule.restore_classifier_minute),
+            ("restore_database_minute", schedule.restore_database_minute),
+        ] {
+            if minute > 59 {
+                return bad(format!("schedule.{name} = {minute} is no minute of an hour"));
+            }
+        }
+        if let Some(classifier) = &self.classifier {
+            if classifier.cert.is_some() != classifier.key.is_some() {
+                return bad("classifier.cert and classifier.key belong together".to_owned());
+            }
+            if classifier.cert.is_none() && classifier.token_file.is_none() {
+                return bad("classifier needs cert and key, or token_file".to_owned());
+            }
+            if classifier.max_shrink_percent > 100 {
+                return bad("classifier.max_shrink_percent is above 100".to_owned());
+            }
+        }
+        if self.retention.generations == 0 {
+            return bad("retention.generations = 0 would keep nothing to go back to".to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example with every commented key set.
+    fn uncommented() -> String {
+        let is_setting = |line: &str| {
+            let Some(rest) = line.strip_prefix("# ") else { return false };
+            rest.starts_with('[')
+                || rest.split_once(" = ").is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+        };
+        EXAMPLE.lines().map(|line| if is_setting(line) { &line[2..] } else { line }).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_example_works_as_it_is() {
+        let config = Config::parse(EXAMPLE).unwrap();
+        assert_eq!(config.site.certname.as_str(), "puppet-a.example.com");
+    }
+
+    #[test]
+    fn the_example_names_every_key_and_shows_the_defaults() {
+        let full = Config::parse(&uncommented()).unwrap();
+        let minimal = Config::parse("[site]\ncertname = \"puppet-a.example.com\"").unwrap();
+        assert_eq!(full.schedule, minimal.schedule);
+        assert_eq!(full.retention, minimal.retention);
+        assert_eq!(full.site.state_dir, minimal.site.state_dir);
+        assert_eq!(full.site.spool_dir, minimal.site.spool_dir);
+        assert_eq!((full.ca.max_deletes, &full.ca.cadir), (minimal.ca.max_deletes, &minimal.ca.cadir));
+        assert_eq!(full.transport.connect_timeout, minimal.transport.connect_timeout);
+        let written = toml::Table::try_from(&full).unwrap();
+        let example: toml::Table = uncommented().parse().unwrap();
+        for (section, keys) in &written {
+            let keys = keys.as_table().cloned().unwrap_or_default();
+            for key in keys.keys() {
+                assert!(example[section].get(key).is_some(), "the example does not name {section}.{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest_known_one() {
+        let error = Config::parse("[site]\ncertname = \"a.lab\"\n[ca]\nmax_delets = 3").unwrap_err();
+        insta::assert_snapshot!(error, @"line 4: unknown key ca.max_delets");
+        insta::assert_snapshot!(error.hint_text().unwrap(), @"did you mean ca.max_deletes?");
+        let error = Config::parse("[site]\ncertname = \"a.lab\"\n[sight]\nx = 3").unwrap_err();
+        insta::assert_snapshot!(error, @"line 3: unknown key sight");
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_line() {
+        for (text, expected) in [
+            ("[site]\ncertname = \"A.lab\"", "line 2"),
+            ("[site]\ncertname = \"a.lab\"\n[schedule]\npush_minute = 61", "schedule.push_minute = 61"),
+            ("[site]\ncertname = \"a.lab\"\nspool_dir = \"/var/lib/pefo/spool\"", "lie within one another"),
+            ("[site", "line 1"),
+        ] {
+            let error = Config::parse(text).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+}

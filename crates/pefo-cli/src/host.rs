@@ -1,0 +1,262 @@
+//! This host: what lies where below the state directory, its keys, role and reign, and its peers.
+//!
+//! ```text
+//! STATE/keys/{signing,sealing}.key, ssh, ssh.pub     root's only
+//! STATE/public/station.json                          role and reign, world-readable
+//! STATE/public/self.json, peers/CERTNAME.json        introductions: public keys and addresses
+//! STATE/public/acks/DATASET.ack                      what this host has applied, signed
+//! STATE/sent/DATASET.json                            active: the last position given out
+//! STATE/delivered/PEER/DATASET.json                  active: what each peer's spool has received
+//! STATE/acks/PEER/DATASET.ack                        active: what each peer has proved to have applied
+//! STATE/accepted/DATASET.json, store/DATASET/…       passive: what was accepted, and root's own copy
+//! STATE/locks, runs, work, exports
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pefo_core::clock::{Clock, SystemClock, Timestamp};
+use pefo_core::disk::{Attributes, Disk, read_capped};
+use pefo_core::generation::outgoing::Author;
+use pefo_core::generation::{DataSet, Position};
+use pefo_core::keys::{PublicKey, SigningKey};
+use pefo_core::launch::{DirectLauncher, Launcher};
+use pefo_core::lock::Lock;
+use pefo_core::pairing::Introduction;
+use pefo_core::reign::{Reign, Role, Station};
+use pefo_core::sealing::UnsealingKey;
+use pefo_core::{Certname, Digest, Error, ErrorKind, Result};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::TOOL;
+use crate::config::Config;
+
+/// This host, its configuration and its state directory.
+pub struct Host {
+    /// The configuration in force.
+    pub config: Config,
+    /// Where it was read.
+    pub config_path: PathBuf,
+    /// Through which everything is written.
+    pub disk: Disk,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Starts programs.
+    pub launcher: Arc<dyn Launcher>,
+}
+
+/// What a peer's spool has received of a data set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivered {
+    /// The generation.
+    pub position: Position,
+    /// The state it carries.
+    pub state: Digest,
+    /// When the peer's receiver said so.
+    pub time: Timestamp,
+}
+
+impl Host {
+    /// Reads the configuration; nothing else is touched.
+    ///
+    /// # Errors
+    /// `Config`.
+    pub fn load(config_path: &Path) -> Result<Self> {
+        Ok(Self {
+            config: Config::load(config_path)?,
+            config_path: std::path::absolute(config_path).map_err(|error| Error::io("find", config_path, error))?,
+            disk: Disk::new(),
+            clock: Arc::new(SystemClock),
+            launcher: Arc::new(DirectLauncher::default()),
+        })
+    }
+
+    /// A path below the state directory.
+    pub fn state(&self, path: &str) -> PathBuf {
+        self.config.site.state_dir.join(path)
+    }
+
+    /// Role and reign.
+    pub fn station_path(&self) -> PathBuf {
+        self.state("public/station.json")
+    }
+
+    /// A record of one data set below the state directory.
+    pub fn record_path(&self, kind: &str, dataset: &DataSet) -> PathBuf {
+        self.state(kind).join(format!("{}.json", dataset.dir_name()))
+    }
+
+    /// Root's own generations of a data set.
+    pub fn store(&self, dataset: &DataSet) -> PathBuf {
+        self.state("store").join(dataset.dir_name())
+    }
+
+    /// Where this host publishes what it has applied.
+    pub fn own_ack(&self, dataset: &DataSet) -> PathBuf {
+        self.state("public/acks").join(format!("{}.ack", dataset.dir_name()))
+    }
+
+    /// Where an active keeps a peer's newest ack.
+    pub fn peer_ack(&self, peer: &Certname, dataset: &DataSet) -> PathBuf {
+        self.state("acks").join(peer.as_str()).join(format!("{}.ack", dataset.dir_name()))
+    }
+
+    /// Where an active keeps what a peer's spool has received.
+    pub fn delivered_path(&self, peer: &Certname, dataset: &DataSet) -> PathBuf {
+        self.state("delivered").join(peer.as_str()).join(format!("{}.json", dataset.dir_name()))
+    }
+
+    /// Whether `pefo init` was run here.
+    pub fn is_initialised(&self) -> bool {
+        self.state("public/self.json").exists()
+    }
+
+    /// What this host says of itself.
+    ///
+    /// # Errors
+    /// `Config` where `pefo init` was not run.
+    pub fn introduction(&self) -> Result<Introduction> {
+        let path = self.state("public/self.json");
+        load_json(&path)?.ok_or_else(|| {
+            Error::new(ErrorKind::Config, format!("this host is not set up: {} does not exist", path.display()))
+                .hint("run 'pefo init active' on the master that serves, then 'pefo init passive --join LINE' on the spare")
+        })
+    }
+
+    /// The paired peers, with the configuration's own addresses where it gives them.
+    ///
+    /// # Errors
+    /// `Config` where there is none.
+    pub fn peers(&self) -> Result<Vec<Introduction>> {
+        let dir = self.state("public/peers");
+        let mut peers: Vec<Introduction> = Vec::new();
+        for entry in std::fs::read_dir(&dir).map_err(|error| Error::io("list", &dir, error))? {
+            let path = entry.map_err(|error| Error::io("list", &dir, error))?.path();
+            if path.extension().is_some_and(|ending| ending == "json") {
+                peers.extend(load_json::<Introduction>(&path)?);
+            }
+        }
+        peers.sort_by(|a, b| a.certname.cmp(&b.certname));
+        for peer in &mut peers {
+            if let Some(set) = self.config.peer.iter().find(|set| set.certname == peer.certname) {
+                peer.host = set.host.clone().unwrap_or_else(|| peer.host.clone());
+                peer.port = set.port.unwrap_or(peer.port);
+                peer.user = set.user.clone().unwrap_or_else(|| peer.user.clone());
+            }
+        }
+        if peers.is_empty() {
+            return Err(Error::new(ErrorKind::Config, "no peer is paired")
+                .hint("take the line that 'pefo init' printed here to the other master, and its line back"));
+        }
+        Ok(peers)
+    }
+
+    /// The peers' public keys.
+    ///
+    /// # Errors
+    /// As [`Host::peers`].
+    pub fn peer_keys(&self) -> Result<Vec<PublicKey>> {
+        Ok(self.peers()?.into_iter().map(|peer| peer.signing).collect())
+    }
+
+    /// This host's signing key.
+    ///
+    /// # Errors
+    /// `Io`: not root, or not set up.
+    pub fn signing_key(&self) -> Result<SigningKey> {
+        SigningKey::load(&self.state("keys/signing.key")).map_err(needs_root)
+    }
+
+    /// This host's unsealing key.
+    ///
+    /// # Errors
+    /// `Io`: not root, or not set up.
+    pub fn unsealing_key(&self) -> Result<UnsealingKey> {
+        UnsealingKey::load(&self.state("keys/sealing.key")).map_err(needs_root)
+    }
+
+    /// Role and reign.
+    ///
+    /// # Errors
+    /// `Config` where this host is not set up, `Refused` where the record is not what a paired key signed.
+    pub fn station(&self) -> Result<(Station, Reign)> {
+        let me = self.introduction()?;
+        let station = Station::load(&self.station_path())?;
+        let mut keys = vec![me.signing];
+        keys.extend(self.peer_keys().unwrap_or_default());
+        let reign = station.reign(&me.site, &keys)?;
+        Ok((station, reign))
+    }
+
+    /// Role and reign, where the role is `role`.
+    ///
+    /// # Errors
+    /// `WrongRole`, naming where the command belongs.
+    pub fn require(&self, role: Role) -> Result<Reign> {
+        let (station, reign) = self.station()?;
+        if station.role == role {
+            return Ok(reign);
+        }
+        Err(Error::new(ErrorKind::WrongRole, format!("this host is the {}; the command is the {role}'s", station.role))
+            .hint("run it on the other master; 'pefo status' shows role and reign"))
+    }
+
+    /// Takes a lock by name, or says that another run holds it.
+    ///
+    /// # Errors
+    /// `Locked`, or `Io`.
+    pub fn lock(&self, name: &str) -> Result<Lock> {
+        Lock::take(&self.state("locks").join(format!("{name}.lock"))).map_err(needs_root)
+    }
+
+    /// On whose behalf generations are made.
+    pub fn author<'a>(me: &'a Introduction, key: &'a SigningKey, reign: &Reign) -> Author<'a> {
+        Author { site: &me.site, certname: &me.certname, key, epoch: reign.epoch, tool: TOOL }
+    }
+
+    /// Stores a record as JSON, for root only.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn store_json<T: Serialize>(&self, path: &Path, value: &T, mode: u32) -> Result<()> {
+        if let Some(parent) = path.parent() {
+            self.disk.create_dir_all(parent, &Attributes::mode(0o700))?;
+        }
+        let bytes = serde_json::to_vec_pretty(value).map_err(|error| Error::invalid(format!("write {}: {error}", path.display())))?;
+        self.disk.publish(path, &bytes, &Attributes::mode(mode))
+    }
+
+    /// The data sets that the configuration names.
+    pub fn datasets(&self) -> Vec<DataSet> {
+        let mut datasets = vec![DataSet::Ca];
+        if self.config.classifier.is_some() {
+            datasets.push(DataSet::Classifier);
+        }
+        for name in self.config.database.iter().flat_map(|database| &database.names) {
+            datasets.push(DataSet::Database(name.clone()));
+        }
+        datasets
+    }
+}
+
+fn needs_root(error: Error) -> Error {
+    match error.io_kind() {
+        Some(std::io::ErrorKind::PermissionDenied) => error.hint("run it as root: it needs root's keys"),
+        _ => error,
+    }
+}
+
+/// Reads a JSON record; `None` where it does not exist.
+///
+/// # Errors
+/// `Io`, or `Invalid` where it is malformed.
+pub fn load_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    match read_capped(path, 1 << 20) {
+        Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(None),
+        Err(error) => Err(error),
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| Error::invalid(format!("{}: {error}", path.display())).with_source(error)),
+    }
+}

@@ -1,0 +1,62 @@
+//! The pefo command: arguments, configuration, and the pipeline that composes the libraries.
+//!
+//! This crate decides no CA, tree, SQL or wire rule; it reads the configuration, opens this host's
+//! state, hands values from one library to the next, and says what happened: to people, as JSON, and
+//! by exit code.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`arguments`] | the command line, as clap reads it |
+//! | [`config`] | `/etc/pefo/pefo.toml`; unknown keys are errors |
+//! | [`host`] | this host: paths below the state directory, keys, role and reign, paired peers |
+//! | [`pipeline`] | active: snapshot → generation → transfer; passive: verify → plan → apply → ack |
+//! | [`commands`] | one module a command |
+//! | [`outcome`] | reports and exit codes |
+
+pub mod arguments;
+pub mod commands;
+pub mod config;
+pub mod host;
+pub mod launcher;
+pub mod outcome;
+pub mod pipeline;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::arguments::Arguments;
+
+/// This tool and its version, as written into manifests and said in a handshake.
+pub const TOOL: &str = concat!("pefo ", env!("CARGO_PKG_VERSION"));
+
+/// Parses, runs, and maps what happened to the documented exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // clap prints help to standard output and errors to standard error; both are asked for.
+            drop(error.print());
+            return ExitCode::from(if error.use_stderr() { outcome::exit::USAGE } else { outcome::exit::OK });
+        }
+    };
+    logging(&arguments);
+    commands::run(&arguments)
+}
+
+fn logging(arguments: &Arguments) {
+    use tracing_subscriber::filter::LevelFilter;
+    let level = match (arguments.quiet, arguments.verbose) {
+        (true, _) => LevelFilter::OFF,
+        (false, 0) => LevelFilter::WARN,
+        (false, 1) => LevelFilter::INFO,
+        (false, _) => LevelFilter::DEBUG,
+    };
+    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
+    // Set once a process; a second call (tests) keeps the first.
+    drop(match arguments.log_format {
+        arguments::LogFormat::Json => builder.json().try_init(),
+        arguments::LogFormat::Text | arguments::LogFormat::PeFailover => builder.without_time().try_init(),
+    });
+}

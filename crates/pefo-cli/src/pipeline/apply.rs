@@ -1,0 +1,204 @@
+//! The passive's half: verify → plan → apply → record → ack.
+
+use std::path::{Path, PathBuf};
+
+use pefo_core::clock::Timestamp;
+use pefo_core::disk::Beneath;
+use pefo_core::generation::spool::{self, Form};
+use pefo_core::generation::verify::{needs_reconcile, stored, stored_dir};
+use pefo_core::generation::{Accepted, DataSet, Gate, Position, Verified};
+use pefo_core::keys::PublicKey;
+use pefo_core::pairing::Introduction;
+use pefo_core::reign::{Reign, Role};
+use pefo_core::sealing::UnsealingKey;
+use pefo_core::{Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::push::Scratch;
+use super::{ack, ca, db, nc};
+use crate::arguments::Change;
+use crate::host::{Host, load_json};
+use crate::outcome::Report;
+
+/// What a data set's library did, or would do.
+pub struct Applied {
+    /// For machines.
+    pub details: Value,
+    /// For people, lines.
+    pub text: String,
+    /// What was left undone.
+    pub errors: Vec<Error>,
+    /// Whether anything was to be done.
+    pub changed: bool,
+}
+
+/// What the passive checks against; opened once a run.
+pub struct Passive<'a> {
+    host: &'a Host,
+    me: Introduction,
+    keys: Vec<PublicKey>,
+    unsealing: UnsealingKey,
+    reign: Reign,
+}
+
+impl<'a> Passive<'a> {
+    /// Opens this host as the passive.
+    ///
+    /// # Errors
+    /// `WrongRole` on the active.
+    pub fn open(host: &'a Host) -> Result<Self> {
+        let reign = host.require(Role::Passive)?;
+        Ok(Self { host, me: host.introduction()?, keys: host.peer_keys()?, unsealing: host.unsealing_key()?, reign })
+    }
+
+    fn gate<'g>(&'g self, dataset: &'g DataSet, accepted: Option<&'g Accepted>) -> Gate<'g> {
+        Gate { site: &self.me.site, dataset, keys: &self.keys, reign: &self.reign, accepted, unsealing: &self.unsealing }
+    }
+
+    /// The newest full generation in the spool that is newer than what was accepted.
+    fn newest(&self, dataset: &DataSet, accepted: Option<&Accepted>) -> Result<Option<(Beneath, Position)>> {
+        let path = spool::dataset_dir(&self.host.config.site.spool_dir, dataset);
+        let dir = match Beneath::open(&path) {
+            Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => return Ok(None),
+            dir => dir?,
+        };
+        let newest = spool::list(&dir)?
+            .into_iter()
+            .rev()
+            .find(|(position, form)| *form == Form::Full && accepted.is_none_or(|accepted| *position > accepted.position));
+        Ok(newest.map(|(position, _)| (dir, position)))
+    }
+
+    /// Takes the newest generation out of the spool into `store`, or opens the last accepted one again.
+    ///
+    /// # Errors
+    /// What the gate says; `NotFound` where nothing was ever received.
+    pub fn take(&self, dataset: &DataSet, store: &Path) -> Result<Verified> {
+        let accepted = Accepted::load(&self.host.record_path("accepted", dataset))?;
+        let gate = self.gate(dataset, accepted.as_ref());
+        match (self.newest(dataset, accepted.as_ref())?, &accepted) {
+            (Some((dir, position)), _) => gate.take(&dir, position, Form::Full, store, &self.host.disk),
+            (None, Some(accepted)) => gate.reopen(&self.host.store(dataset), accepted.position),
+            (None, None) => Err(Error::new(ErrorKind::NotFound, format!("{dataset}: nothing was received yet"))
+                .hint("run 'pefo push' on the active")),
+        }
+    }
+}
+
+/// Verifies the newest generation, plans, applies, records and acknowledges.
+///
+/// # Errors
+/// `WrongRole` on the active, `Locked`, what the gate or the data set's library refuses.
+pub fn run(host: &Host, dataset: &DataSet, change: &Change) -> Result<Report> {
+    let passive = Passive::open(host)?;
+    let _lock = host.lock(&format!("apply-{}", dataset.dir_name()))?;
+    if change.dry_run {
+        return show(host, dataset, change);
+    }
+    let ledger = host.record_path("accepted", dataset);
+    let before = Accepted::load(&ledger)?;
+    let verified = match passive.take(dataset, &host.store(dataset)) {
+        Ok(verified) => verified,
+        Err(error) => {
+            let refused: Vec<String> = error.rule().map(str::to_owned).into_iter().collect();
+            if error.kind() != ErrorKind::NotFound {
+                ack::publish(host, dataset, needs_reconcile(&error).then(|| error.to_string()), refused)?;
+            }
+            return Err(error);
+        }
+    };
+    let position = verified.position();
+    let applied_before = before.as_ref().and_then(|accepted| accepted.applied);
+    verified.accepted(applied_before).store(&host.disk, &ledger)?;
+    let applied = match act(host, dataset, &verified, change, false) {
+        Ok(applied) => applied,
+        Err(error) => {
+            ack::publish(host, dataset, None, error.rule().map(str::to_owned).into_iter().collect())?;
+            return Err(error);
+        }
+    };
+    let refused: Vec<String> = applied.errors.iter().filter_map(|error| error.rule().map(str::to_owned)).collect();
+    if applied.errors.is_empty() {
+        verified.accepted(Some(position)).store(&host.disk, &ledger)?;
+    }
+    ack::publish(host, dataset, None, refused)?;
+    note_caught_up(host, dataset)?;
+    prune(host, dataset, position)?;
+    let details = json!({ "generation": position.to_string(), "changes": applied.details });
+    let report = if applied.changed {
+        Report::ok(details, format!("{dataset}: applied {position}\n{}", indent(&applied.text)))
+    } else {
+        Report::unchanged(details, format!("{dataset}: unchanged at {position}\n"))
+    };
+    Ok(report.partial(applied.errors))
+}
+
+/// Verifies the newest generation in a directory of its own and shows the plan; nothing is recorded.
+///
+/// # Errors
+/// As [`run`].
+pub fn show(host: &Host, dataset: &DataSet, change: &Change) -> Result<Report> {
+    let passive = Passive::open(host)?;
+    let scratch = Scratch::new(host, dataset)?;
+    let verified = passive.take(dataset, &scratch.path().join("store"))?;
+    let applied = act(host, dataset, &verified, change, true)?;
+    let details = json!({ "generation": verified.position().to_string(), "plan": applied.details });
+    let text = format!("{dataset}: {} would\n{}", verified.position(), indent(&applied.text));
+    let report = if applied.changed { Report::ok(details, text) } else { Report::unchanged(details, text) };
+    Ok(report.partial(applied.errors))
+}
+
+fn indent(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
+}
+
+/// Plans from the verified generation and the live data, and carries the plan out unless it is only to
+/// be shown.
+fn act(host: &Host, dataset: &DataSet, verified: &Verified, change: &Change, show_only: bool) -> Result<Applied> {
+    match dataset {
+        DataSet::Ca => ca::apply(host, verified, change, show_only),
+        DataSet::Classifier => nc::apply(host, verified, change, show_only),
+        DataSet::Database(name) => db::apply(host, name, verified, change, show_only),
+        DataSet::Files => Err(Error::new(ErrorKind::Config, "the files data set is not served by this version")),
+    }
+}
+
+/// When this host last proved that it had applied everything: the newest heartbeat whose head is
+/// applied, and when that was found, by this host's own clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaughtUp {
+    /// When the heartbeat was made, by the active's clock.
+    pub heartbeat: Timestamp,
+    /// When it was found to be caught up with, by this host's clock.
+    pub at: Timestamp,
+}
+
+/// Where a data set's [`CaughtUp`] stands.
+pub fn caught_up_path(host: &Host, dataset: &DataSet) -> PathBuf {
+    host.state("accepted").join(format!("{}.caught-up.json", dataset.dir_name()))
+}
+
+fn note_caught_up(host: &Host, dataset: &DataSet) -> Result<()> {
+    let Some(heartbeat) = ack::newest_heartbeat(host)? else { return Ok(()) };
+    let applied = Accepted::load(&host.record_path("accepted", dataset))?.and_then(|accepted| accepted.applied);
+    let is_caught_up = heartbeat.heads.get(dataset).is_some_and(|head| applied.is_some_and(|applied| applied >= *head));
+    let path = caught_up_path(host, dataset);
+    let known: Option<CaughtUp> = load_json(&path)?;
+    // The same heartbeat again proves nothing new: a silent active lets the lag grow.
+    if !is_caught_up || known.is_some_and(|known| known.heartbeat >= heartbeat.time) {
+        return Ok(());
+    }
+    host.store_json(&path, &CaughtUp { heartbeat: heartbeat.time, at: host.clock.now() }, 0o600)
+}
+
+/// Keeps the newest generations of root's store, the applied one always among them.
+fn prune(host: &Host, dataset: &DataSet, applied: Position) -> Result<()> {
+    let store = host.store(dataset);
+    let positions = stored(&store)?;
+    let surplus = positions.len().saturating_sub(host.config.retention.generations);
+    for position in positions.into_iter().take(surplus).filter(|position| *position != applied) {
+        host.disk.remove_tree(&stored_dir(&store, position))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! The CA: what pefo-ca's snapshot sends, and how its plan is reached from a verified generation.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use pefo_ca::seed::block_for;
+use pefo_ca::{
+    ApplyOptions, CaLayout, DetectOptions, Exclusions, Plan, PlanRules, SeedKey, SeedOptions, SerialBlock, Snapshot, SnapshotOptions,
+    ca_fingerprint, plan, seed,
+};
+use pefo_core::disk::read_capped;
+use pefo_core::generation::Verified;
+use pefo_core::generation::outgoing::{Description, Item, state_of};
+use pefo_core::pairing::Introduction;
+use pefo_core::sealing::Recipient;
+use pefo_core::{Certname, Error, ErrorKind, RelPath, Result};
+use serde_json::json;
+
+use super::apply::Applied;
+use super::push::Collected;
+use crate::arguments::Change;
+use crate::host::{Host, load_json};
+use crate::launcher::{account, group_id};
+
+const KEY: &str = "ca_key.pem";
+
+/// The cadir of this host.
+///
+/// # Errors
+/// `Refused`: `ca-missing`, `ca-in-database`, `ca-openvox-go`; `Config` where the owner is unknown.
+pub fn layout(host: &Host, change: &Change) -> Result<CaLayout> {
+    let mut options = DetectOptions::default();
+    if let Some(cadir) = configured(host) {
+        options = options.cadir(cadir);
+    }
+    for rule in &change.accept {
+        options = options.accept(rule);
+    }
+    let layout = CaLayout::detect(&options)?;
+    match owner(host)? {
+        Some((uid, gid)) => Ok(layout.with_owner(uid, gid)),
+        None => Ok(layout),
+    }
+}
+
+fn configured(host: &Host) -> Option<PathBuf> {
+    let cadir = &host.config.ca.cadir;
+    (cadir.as_os_str() != "auto").then(|| cadir.clone())
+}
+
+/// The configured owner of the CA's files.
+fn owner(host: &Host) -> Result<Option<(u32, u32)>> {
+    let Some(name) = &host.config.ca.owner else { return Ok(None) };
+    let missing = |what: &str, name: &str| Error::new(ErrorKind::Config, format!("ca.{what} = {name:?}: there is no such {what} on this host"));
+    let user = account(&*host.launcher, name)?.ok_or_else(|| missing("owner", name))?;
+    let gid = match &host.config.ca.group {
+        Some(group) => group_id(&*host.launcher, group)?.ok_or_else(|| missing("group", group))?,
+        None => user.gid,
+    };
+    Ok(Some((user.uid, gid)))
+}
+
+/// Which certnames never cross: `passives` are the masters whose own certificates stay theirs.
+pub fn exclusions(host: &Host, passives: impl IntoIterator<Item = Certname>) -> Exclusions {
+    let mut exclusions = Exclusions::new();
+    for name in passives {
+        exclusions = exclusions.with(name, "the passive's own certificate");
+    }
+    for name in &host.config.ca.exclude_certs {
+        exclusions = exclusions.with(name.clone(), "named in [ca] exclude_certs");
+    }
+    exclusions
+}
+
+/// Reads the live CA.
+///
+/// # Errors
+/// As [`layout`] and `Snapshot::read`.
+pub fn snapshot(host: &Host, layout: &CaLayout, exclusions: Exclusions) -> Result<Snapshot> {
+    Snapshot::read(layout, &SnapshotOptions::default().exclude(exclusions), &*host.clock)
+}
+
+/// The signing CA's fingerprint, where this host has a CA.
+pub fn fingerprint(host: &Host) -> Option<String> {
+    let layout = layout(host, &Change::default()).ok()?;
+    ca_fingerprint(&snapshot(host, &layout, Exclusions::new()).ok()?).ok()
+}
+
+/// The active's CA as a generation's items; with its key, sealed, where a passive is seeded.
+///
+/// # Errors
+/// What the snapshot refuses.
+pub fn collect(host: &Host, peers: &[Introduction], with_key: bool, recipients: &[Recipient]) -> Result<Collected> {
+    let layout = layout(host, &Change::default())?;
+    let exclusions = exclusions(host, peers.iter().map(|peer| peer.certname.clone()));
+    let snapshot = snapshot(host, &layout, exclusions)?;
+    snapshot.require_whole()?;
+    let mut items: Vec<Item> =
+        snapshot.files().map(|(path, bytes, mode)| Item::open(path.clone(), mode, bytes.to_vec())).collect();
+    let meaning = state_of(&items);
+    if with_key {
+        items.push(Item::sealed(RelPath::new(KEY)?, 0o640, SeedKey::read(&layout)?.pem(), recipients)?);
+    }
+    let summary = snapshot.summary();
+    let text = format!(
+        "{} certificates, {} revocations{}",
+        summary.certificates,
+        summary.revocations,
+        if with_key { ", and the CA's key, sealed" } else { "" }
+    );
+    let summary = serde_json::to_value(summary).map_err(|error| Error::invalid(format!("write the CA's summary: {error}")))?;
+    let description = Description { products: BTreeMap::new(), time: host.clock.now(), summary };
+    Ok(Collected { meaning, items, description, text })
+}
+
+/// Plans from a verified generation, and applies the plan unless it is only to be shown. A generation
+/// with the CA's key seeds a host that has no CA.
+///
+/// # Errors
+/// What the plan refuses as a whole.
+pub fn apply(host: &Host, verified: &Verified, change: &Change, show_only: bool) -> Result<Applied> {
+    let source = Snapshot::read_dir(verified.files()?, &SnapshotOptions::default())?;
+    let layout = match layout(host, change) {
+        Ok(layout) => layout,
+        Err(error) if error.rule() == Some("ca-missing") && carries_key(verified) => {
+            return seed_from(host, verified, &source, show_only);
+        }
+        Err(error) if error.rule() == Some("ca-missing") => {
+            return Err(error.hint("this host has no CA yet: run 'pefo ca push --seed' on the active, then apply again"));
+        }
+        Err(error) => return Err(error),
+    };
+    let local = snapshot(host, &layout, Exclusions::new())?;
+    let plan = plan(&local, &source, &rules(host, change)?);
+    let changed = !plan.is_empty();
+    let errors: Vec<Error> = plan.conflicts.iter().map(pefo_ca::Conflict::to_error).collect();
+    if let Some(conflict) = plan.blocked_by() {
+        return Err(conflict.to_error());
+    }
+    if !show_only {
+        let options = ApplyOptions::default().backup_dir(host.state("backups/ca"));
+        pefo_ca::apply(&host.disk, &layout, &plan, &options, &*host.clock)?;
+    }
+    Ok(Applied { details: to_json(&plan)?, text: plan.to_string(), errors, changed })
+}
+
+fn to_json(plan: &Plan) -> Result<serde_json::Value> {
+    serde_json::to_value(plan).map_err(|error| Error::invalid(format!("write the plan: {error}")))
+}
+
+fn rules(host: &Host, change: &Change) -> Result<PlanRules> {
+    let mut rules = PlanRules::new(host.clock.now())
+        .max_deletes(host.config.ca.max_deletes)
+        .exclude(exclusions(host, [host.config.site.certname.clone()]));
+    for rule in &change.accept {
+        rules = rules.accept(rule);
+    }
+    if let Some(block) = load_json::<SerialBlock>(&block_path(host))? {
+        rules = rules.block(block);
+    }
+    Ok(rules)
+}
+
+/// The block of serials that this host may issue.
+fn block_path(host: &Host) -> PathBuf {
+    host.state("accepted/ca-serial-block.json")
+}
+
+fn carries_key(verified: &Verified) -> bool {
+    verified.manifest().files.iter().any(|file| file.path.as_str() == KEY)
+}
+
+fn seed_from(host: &Host, verified: &Verified, source: &Snapshot, show_only: bool) -> Result<Applied> {
+    let source_master = &verified.manifest().source;
+    let pinned = host.peers()?.into_iter().find(|peer| peer.certname == *source_master).and_then(|peer| peer.ca_fingerprint);
+    let Some(fingerprint) = pinned else {
+        return Err(Error::refused("ca-fingerprint", format!("no CA fingerprint of {source_master} was pinned at pairing"))
+            .hint("pair again with a line printed after the CA was set up on the active"));
+    };
+    let cadir = match configured(host) {
+        Some(cadir) => cadir,
+        None => pefo_ca::layout::seed_target(std::path::Path::new("/"))?,
+    };
+    let owner = match owner(host)? {
+        Some(owner) => owner,
+        None => pefo_ca::layout::puppet_owner(std::path::Path::new("/"))?,
+    };
+    // The block stands on disk before the CA does: a crash in between chooses no second one.
+    let block = match load_json::<SerialBlock>(&block_path(host))? {
+        Some(block) => block,
+        None => block_for(source)?,
+    };
+    let summary = source.summary();
+    let text = format!(
+        "seed {} with {} certificates, {} revocations and the CA's key; this host issues serials from {:04X}\n",
+        cadir.display(),
+        summary.certificates,
+        summary.revocations,
+        block.first()
+    );
+    let mut details = json!({ "seed": { "cadir": cadir, "summary": summary, "first_serial": block.first() } });
+    if !show_only {
+        host.store_json(&block_path(host), &block, 0o600)?;
+        let key = SeedKey::new(read_capped(&verified.files()?.join(KEY), 1 << 20)?);
+        let report = seed(&host.disk, &cadir, source, &key, &SeedOptions::new(fingerprint, block, owner), &*host.clock)?;
+        if let Some(details) = details.as_object_mut() {
+            details.insert("report".to_owned(), serde_json::to_value(&report).unwrap_or_default());
+        }
+    }
+    Ok(Applied { details, text, errors: Vec::new(), changed: true })
+}

@@ -1,0 +1,25 @@
+//! The one way through: active: snapshot → generation → transfer; passive: verify → plan → apply → ack.
+//!
+//! [`push`] and [`apply`] are the same for every data set; [`ca`], [`nc`] and [`db`] say what a data
+//! set is made of and hand it to its library.
+
+pub mod ack;
+pub mod apply;
+pub mod ca;
+pub mod db;
+pub mod nc;
+pub mod push;
+
+use pefo_core::{Error, ErrorKind, Result};
+
+/// Runs an asynchronous library to its end.
+///
+/// # Errors
+/// `Io` where no runtime can be made, or what `future` says.
+pub fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(ErrorKind::Io, "start the asynchronous runtime").with_source(error))?
+        .block_on(future)
+}

@@ -1,0 +1,152 @@
+//! The classifier: what pefo-nc's export sends, and how its import plan is reached from a verified
+//! generation.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use pefo_core::disk::{Attributes, read_capped};
+use pefo_core::generation::Verified;
+use pefo_core::generation::outgoing::{Description, Item};
+use pefo_core::sealing::Recipient;
+use pefo_core::{Certname, Error, ErrorKind, RelPath, Result};
+use pefo_nc::client::{ClientOptions, Credentials};
+use pefo_nc::export::{Export, ExportPolicy, export};
+use pefo_nc::import::{self, ImportPlan, ImportPolicy, Target};
+use pefo_nc::transform::TransformOptions;
+use pefo_nc::{Acceptances, CertnameMap, ClassifierClient, Envelope, Tree};
+use serde_json::json;
+
+use super::apply::Applied;
+use super::block_on;
+use super::push::Collected;
+use crate::arguments::Change;
+use crate::config::Classifier;
+use crate::host::Host;
+
+const FILE: &str = "groups.json";
+/// The largest export that is read back.
+const MAX_EXPORT_BYTES: u64 = 1 << 30;
+
+/// The configured classifier.
+///
+/// # Errors
+/// `Config` where there is none.
+pub fn settings(host: &Host) -> Result<&Classifier> {
+    host.config.classifier.as_ref().ok_or_else(|| {
+        Error::new(ErrorKind::Config, "no classifier is configured").hint("add a [classifier] section; 'pefo config example' shows one")
+    })
+}
+
+/// A client of this host's classifier.
+///
+/// # Errors
+/// `Config` or `Io` where key, certificate or token cannot be read.
+pub fn client(host: &Host) -> Result<ClassifierClient> {
+    let settings = settings(host)?;
+    let read = |path: &PathBuf| read_capped(path, 1 << 20);
+    let credentials = match (&settings.cert, &settings.key, &settings.token_file) {
+        (Some(cert), Some(key), _) => Credentials::Certificate { certificate_pem: read(cert)?, key_pem: read(key)? },
+        (_, _, Some(token)) => Credentials::Token(String::from_utf8_lossy(&read(token)?).trim().to_owned()),
+        _ => return Err(Error::new(ErrorKind::Config, "classifier needs cert and key, or token_file")),
+    };
+    ClassifierClient::new(&ClientOptions::new(settings.url.clone(), read(&settings.ca_cert)?, credentials))
+}
+
+/// Where the last good export stands.
+pub fn last_export_path(host: &Host) -> PathBuf {
+    host.state("exports/nc.json")
+}
+
+/// The last good export, where there is one.
+///
+/// # Errors
+/// `Io`, or `Invalid` where it is damaged.
+pub fn last_export(host: &Host) -> Result<Option<Envelope>> {
+    match read_capped(&last_export_path(host), MAX_EXPORT_BYTES) {
+        Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(None),
+        Err(error) => Err(error),
+        Ok(bytes) => Envelope::parse(&bytes).map(Some).map_err(|error| error.context(last_export_path(host).display())),
+    }
+}
+
+/// Exports this host's classifier past the export gate; kept as the last good export unless it is only
+/// to be shown.
+///
+/// # Errors
+/// What the server or the gate says.
+pub fn export_now(host: &Host, change: &Change) -> Result<Export> {
+    let tree = block_on(client(host)?.groups())?;
+    let policy = ExportPolicy::default().max_shrink_percent(settings(host)?.max_shrink_percent).accept(acceptances(change));
+    let previous = last_export(host)?;
+    let export = export(host.config.site.certname.clone(), host.clock.now(), tree, previous.as_ref(), &policy)?;
+    if !change.dry_run {
+        host.disk.publish(&last_export_path(host), &export.bytes, &Attributes::mode(0o600))?;
+    }
+    Ok(export)
+}
+
+fn acceptances(change: &Change) -> Acceptances {
+    Acceptances::of(change.accept.iter().cloned())
+}
+
+/// The active's classification as a generation's items, sealed: parameters may hold secrets.
+///
+/// # Errors
+/// As [`export_now`].
+pub fn collect(host: &Host, change: &Change, recipients: &[Recipient]) -> Result<Collected> {
+    let export = export_now(host, change)?;
+    let count = export.envelope.count();
+    Ok(Collected {
+        meaning: export.envelope.digest.digest(),
+        items: vec![Item::sealed(RelPath::new(FILE)?, 0o600, &export.bytes, recipients)?],
+        description: Description { products: BTreeMap::new(), time: host.clock.now(), summary: json!({ "groups": count }) },
+        text: format!("{count} groups"),
+    })
+}
+
+/// Plans the import of a verified generation, and carries it out unless it is only to be shown.
+///
+/// # Errors
+/// What the server or the import gate says; the report then tells which tree the target holds.
+pub fn apply(host: &Host, verified: &Verified, change: &Change, show_only: bool) -> Result<Applied> {
+    let envelope = Envelope::parse(&read_capped(&verified.files()?.join(FILE), MAX_EXPORT_BYTES)?)?;
+    let client = client(host)?;
+    let policy = policy(host, &envelope.source, change)?;
+    let plan: ImportPlan = block_on(async {
+        let tree = Tree::from_value(client.groups_value().await?);
+        let target = Target { certname: host.config.site.certname.clone(), tree, seen: host.clock.now() };
+        import::plan(&envelope, target, &policy)
+    })?;
+    let mut details = serde_json::to_value(&plan).map_err(|error| Error::invalid(format!("write the plan: {error}")))?;
+    let text = plan.to_string();
+    if !show_only {
+        let mut keep = |rollback: &Envelope| {
+            let name = format!("backups/nc-before-{}.json", verified.position());
+            host.disk.publish(&host.state(&name), &rollback.to_bytes()?, &Attributes::mode(0o600))
+        };
+        let report = block_on(async { Ok(import::apply(&client, &plan, &import::ApplyOptions::default(), &mut keep).await) })?;
+        if let Some(details) = details.as_object_mut() {
+            details.insert("target_holds".to_owned(), serde_json::to_value(report.holds).unwrap_or_default());
+            details.insert("missing".to_owned(), serde_json::to_value(&report.missing).unwrap_or_default());
+        }
+        let holds = report.holds;
+        report.into_result().map_err(|error| error.context(format!("the target holds the {holds:?} tree").to_lowercase()))?;
+    }
+    Ok(Applied { details, text, errors: Vec::new(), changed: plan.needs_import() })
+}
+
+/// Which host becomes which: the configured map, or the source's certname to this host's.
+fn policy(host: &Host, source: &Certname, change: &Change) -> Result<ImportPolicy> {
+    let settings = settings(host)?;
+    let me = &host.config.site.certname;
+    let map = if settings.map.is_empty() {
+        CertnameMap::one(source.clone(), me.clone())
+    } else {
+        CertnameMap::new(settings.map.clone())?
+    };
+    let mut transform = TransformOptions::default();
+    for path in &settings.rewrite {
+        transform = transform.rewrite(path.parse()?);
+    }
+    Ok(ImportPolicy::with_map(map).transform(transform).accept(acceptances(change)))
+}

@@ -1,0 +1,209 @@
+//! The active's half: snapshot → generation → transfer, to every peer.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pefo_core::generation::outgoing::{Description, Item, Sent};
+use pefo_core::generation::{DataSet, Outgoing, Position};
+use pefo_core::heartbeat::Heartbeat;
+use pefo_core::keys::SigningKey;
+use pefo_core::pairing::Introduction;
+use pefo_core::progress::Silent;
+use pefo_core::reign::{Reign, Role};
+use pefo_core::sealing::Recipient;
+use pefo_core::{Certname, Digest, Error, ErrorKind, Result};
+use pefo_transport::{Connection, Introduced, Purpose, SshTarget};
+use serde_json::json;
+
+use super::{ca, db, nc};
+use crate::TOOL;
+use crate::arguments::Change;
+use crate::host::{Delivered, Host, load_json};
+use crate::outcome::Report;
+
+/// What a data set's library collected, ready to become a generation.
+pub struct Collected {
+    /// Names what it means: equal digests need no new generation, whatever time stamps they carry.
+    pub meaning: Digest,
+    /// The files.
+    pub items: Vec<Item>,
+    /// Products and summary.
+    pub description: Description,
+    /// One line for people.
+    pub text: String,
+}
+
+/// A run of one data set.
+struct Push<'a> {
+    host: &'a Host,
+    dataset: &'a DataSet,
+    me: Introduction,
+    key: SigningKey,
+    reign: Reign,
+    seed: bool,
+}
+
+/// Collects a data set and sends it to every peer that has not got it yet.
+///
+/// # Errors
+/// `WrongRole` on the passive, `Locked`, and what collecting says; what one peer says is told in the
+/// report and keeps no other peer from being served.
+pub fn run(host: &Host, dataset: &DataSet, change: &Change, seed: bool) -> Result<Report> {
+    let reign = host.require(Role::Active)?;
+    let _lock = host.lock(&format!("push-{}", dataset.dir_name()))?;
+    let (me, key) = (host.introduction()?, host.signing_key()?);
+    let peers = host.peers()?;
+    let recipients: Vec<Recipient> = peers.iter().map(|peer| peer.sealing.clone()).collect();
+    let scratch = Scratch::new(host, dataset)?;
+    let collected = match dataset {
+        DataSet::Ca => ca::collect(host, &peers, seed, &recipients)?,
+        DataSet::Classifier => nc::collect(host, change, &recipients)?,
+        DataSet::Database(name) => db::collect(host, name, scratch.path(), &recipients)?,
+        DataSet::Files => return Err(Error::new(ErrorKind::Config, "the files data set is not served by this version")),
+    };
+    if change.dry_run {
+        let names: Vec<&Certname> = peers.iter().map(|peer| &peer.certname).collect();
+        let text = format!("{dataset}: would send {} to {}\n", collected.text, join(&names));
+        return Ok(Report::ok(json!({ "summary": collected.description.summary, "peers": names }), text));
+    }
+    Push { host, dataset, me, key, reign, seed }.send(&peers, collected)
+}
+
+fn join(names: &[&Certname]) -> String {
+    names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl Push<'_> {
+    fn send(&self, peers: &[Introduction], collected: Collected) -> Result<Report> {
+        let Collected { meaning, items, description, text } = collected;
+        let summary = description.summary.clone();
+        let ledger = self.host.record_path("sent", self.dataset);
+        let last = Sent::load(&ledger)?;
+        let position = Sent::next(last.as_ref(), self.reign.epoch);
+        let outgoing = Outgoing::full(Host::author(&self.me, &self.key, &self.reign), self.dataset.clone(), position.sequence, items, description)?;
+        let mut given_out = false;
+        let (mut sent, mut unchanged, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+        for peer in peers {
+            match self.serve(peer, meaning, &outgoing, &mut given_out) {
+                Ok(true) => sent.push(&peer.certname),
+                Ok(false) => unchanged.push(&peer.certname),
+                Err(error) => errors.push(error.context(&peer.certname)),
+            }
+        }
+        let details = json!({
+            "generation": given_out.then(|| position.to_string()),
+            "summary": summary,
+            "sent": sent,
+            "unchanged": unchanged,
+        });
+        if sent.is_empty() && unchanged.is_empty() {
+            // No peer was served: the first error says how it ended.
+            let mut errors = errors.into_iter();
+            let first = errors.next().unwrap_or_else(|| Error::new(ErrorKind::Config, "no peer is paired"));
+            let mut report = Report::failed(first);
+            report.details = details;
+            report.errors.extend(errors);
+            return Ok(report);
+        }
+        let report = if sent.is_empty() {
+            Report::unchanged(details, format!("{}: unchanged; {text}\n", self.dataset))
+        } else {
+            Report::ok(details, format!("{}: sent {text} to {} as {position}\n", self.dataset, join(&sent)))
+        };
+        Ok(report.partial(errors))
+    }
+
+    /// Brings one peer up to date; tells whether something was sent.
+    fn serve(&self, peer: &Introduction, meaning: Digest, outgoing: &Outgoing, given_out: &mut bool) -> Result<bool> {
+        let mut connection = connect(self.host, &self.me, peer, &Purpose::of(self.dataset))?;
+        let ack = super::ack::fetch(self.host, &self.me, peer, self.dataset, &mut connection)?;
+        let delivered: Option<Delivered> = load_json(&self.host.delivered_path(&peer.certname, self.dataset))?;
+        let wants_full = ack.as_ref().is_some_and(|ack| ack.reconcile.is_some());
+        let needed = match &delivered {
+            _ if self.seed || wants_full => true,
+            Some(delivered) => delivered.state != meaning || delivered.position.epoch != self.reign.epoch,
+            None => true,
+        };
+        if needed {
+            if !*given_out {
+                // On disk before it is on the wire: a position is never used twice.
+                let sent = Sent { format: 1, position: outgoing.position(), state: outgoing.manifest.state() };
+                sent.store(&self.host.disk, &self.host.record_path("sent", self.dataset))?;
+                *given_out = true;
+            }
+            connection.push(outgoing, &Silent)?;
+            let delivered = Delivered { position: outgoing.position(), state: meaning, time: self.host.clock.now() };
+            self.host.store_json(&self.host.delivered_path(&peer.certname, self.dataset), &delivered, 0o600)?;
+        }
+        let heartbeat = self.heartbeat(peer)?;
+        connection.heartbeat(&heartbeat)?;
+        connection.close()?;
+        Ok(needed)
+    }
+
+    /// The newest generation of each data set that this peer has received.
+    fn heartbeat(&self, peer: &Introduction) -> Result<Vec<u8>> {
+        let mut heads: BTreeMap<DataSet, Position> = BTreeMap::new();
+        for dataset in self.host.datasets() {
+            if let Some(delivered) = load_json::<Delivered>(&self.host.delivered_path(&peer.certname, &dataset))? {
+                heads.insert(dataset, delivered.position);
+            }
+        }
+        Heartbeat {
+            format: 1,
+            site: self.me.site.clone(),
+            certname: self.me.certname.clone(),
+            epoch: self.reign.epoch,
+            holder: self.reign.holder.clone(),
+            heads,
+            time: self.host.clock.now(),
+        }
+        .sign(&self.key)
+    }
+}
+
+/// Opens a session with a peer: pinned host key, our own key, handshake.
+///
+/// # Errors
+/// `Unreachable`, `Denied`, `Refused` (`host-key`), `Protocol`, `Fenced`.
+pub fn connect(host: &Host, me: &Introduction, peer: &Introduction, purpose: &Purpose) -> Result<Connection> {
+    let settings = &host.config.transport;
+    let mut target = SshTarget::new(peer.host.clone(), peer.port, peer.user.clone(), host.state("keys/ssh"), peer.host_keys.clone());
+    target.connect_timeout = Duration::from_secs(settings.connect_timeout);
+    target.io_timeout = Duration::from_secs(settings.io_timeout);
+    let (station, _) = host.station()?;
+    let introduced = Introduced::new(me.site.clone(), me.certname.clone(), station, TOOL);
+    Connection::open(&target, &introduced, purpose)
+}
+
+/// A private directory for one run, gone with it.
+pub struct Scratch<'a> {
+    host: &'a Host,
+    path: std::path::PathBuf,
+}
+
+impl<'a> Scratch<'a> {
+    /// A new directory below the state directory; what a killed run left there is removed first.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn new(host: &'a Host, dataset: &DataSet) -> Result<Self> {
+        let path = host.state("work").join(dataset.dir_name());
+        host.disk.remove_tree(&path)?;
+        host.disk.create_dir(&path, &pefo_core::disk::Attributes::mode(0o711))?;
+        Ok(Self { host, path })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+}
+
+impl Drop for Scratch<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.host.disk.remove_tree(&self.path) {
+            tracing::warn!(%error, "the run's own directory was not removed; the next run does it");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! PostgreSQL for a warm spare: a consistent dump, its manifest, and a restore that cannot harm.
+//!
+//! [`dump`] writes a directory of `pg_dump -Fd` and, from the same snapshot, a [`DumpManifest`] with
+//! the row count and digest of every table. [`restore`] loads it into a shadow database, compares
+//! everything with the manifest, and only then swaps it into the live one's place by one transaction;
+//! the old one is kept for [`rollback`]. [`verify`] names every table in which a live database differs
+//! from a manifest, and [`drill`] proves a dump without touching the live one.
+//!
+//! The crate is asynchronous on the embedder's tokio runtime (with time and I/O enabled) and starts
+//! none itself. PostgreSQL's programs run through the embedder's [`Launcher`], time comes from its
+//! [`Clock`]. Nothing is read from the environment.
+//!
+//! ```no_run
+//! use pefo_core::{clock::SystemClock, launch::DirectLauncher, progress::Silent};
+//! use pefo_db::{DatabaseName, DumpOptions, RestoreOptions, Server, Tools};
+//! use std::{path::Path, sync::Arc};
+//!
+//! # async fn example() -> pefo_core::Result<()> {
+//! let tools = Tools::new(Arc::new(DirectLauncher::default()));
+//! let database = DatabaseName::new("pe-rbac")?;
+//! let active = Server::on_tcp("active.example.com", "pe-postgres")?.passfile("/etc/pefo/pgpass");
+//! let dir = Path::new("/var/lib/pefo/pe-rbac.1");
+//! pefo_db::dump(&active, &tools, &database, dir, &DumpOptions::default(), &SystemClock, &Silent).await?;
+//!
+//! let spare = Server::on_socket("/var/run/postgresql", "pe-postgres")?;
+//! let options = RestoreOptions::default().keep_previous(2);
+//! let report = pefo_db::restore(&spare, &tools, &database, dir, &options, &SystemClock, &Silent).await?;
+//! assert!(report.notes.is_empty());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Launcher`]: pefo_core::launch::Launcher
+//! [`Clock`]: pefo_core::clock::Clock
+
+mod compare;
+mod derived;
+mod dump;
+mod facts;
+mod kept;
+mod list;
+mod manifest;
+mod name;
+mod passfile;
+mod plan;
+mod properties;
+mod restore;
+mod server;
+mod state;
+mod swap;
+mod tools;
+
+pub use compare::{Difference, DifferenceKind, compare};
+pub use derived::Purpose;
+pub use dump::{DumpOptions, dump};
+pub use facts::ServerFacts;
+pub use kept::{kept, rollback};
+pub use list::{DatabaseInfo, list};
+pub use manifest::{DumpFile, DumpManifest};
+pub use name::{DatabaseName, MAX_IDENTIFIER_BYTES};
+pub use plan::{RestoreOptions, RestorePlan, plan_restore};
+pub use restore::{RestoreOutcome, RestoreReport, StepTime, VerifyReport, drill, execute, restore, verify};
+pub use server::{Host, Server};
+pub use state::{
+    DIGEST_ALGORITHM, DatabaseState, Definition, Extension, Grant, LargeObjects, LocaleProvider, Properties, Relation, RelationKind,
+    SchemaRights, Sequence, SequenceValue, Settings,
+};
+pub use swap::SwapReport;
+pub use tools::{ToolVersion, Tools};

@@ -1,0 +1,418 @@
+//! What an import would do, as a value; no I/O.
+
+use std::fmt;
+
+use pefo_core::clock::Timestamp;
+use pefo_core::{Certname, Error, Result};
+use serde::Serialize;
+
+use super::{ROLLBACK_FOREIGN, SOURCE_NOT_MAPPED, TARGET_BROKEN, TARGET_IS_SOURCE};
+use crate::accept::Acceptances;
+use crate::canonical::TreeDigest;
+use crate::diff::TreeDiff;
+use crate::envelope::Envelope;
+use crate::model::{Tree, TreeError};
+use crate::transform::{CertnameMap, Residual, Rewrite, TransformOptions, transform};
+
+/// Which ids the imported groups have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum IdPolicy {
+    /// The source's own: console permissions and other references to them stay right after a
+    /// takeover.
+    #[default]
+    KeepSource,
+}
+
+/// How an export becomes the target's tree.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct ImportPolicy {
+    /// Which host becomes which.
+    pub map: CertnameMap,
+    /// What is rewritten beyond the automatic places.
+    pub transform: TransformOptions,
+    /// Which ids the groups have.
+    pub ids: IdPolicy,
+    /// Rules the operator accepts for this run.
+    pub accept: Acceptances,
+}
+
+impl ImportPolicy {
+    /// A policy with this map.
+    pub fn with_map(map: CertnameMap) -> Self {
+        Self {
+            map,
+            ..Self::default()
+        }
+    }
+
+    /// Sets what is rewritten beyond the automatic places.
+    #[must_use]
+    pub fn transform(mut self, transform: TransformOptions) -> Self {
+        self.transform = transform;
+        self
+    }
+
+    /// Sets which ids the groups have.
+    #[must_use]
+    pub fn ids(mut self, ids: IdPolicy) -> Self {
+        self.ids = ids;
+        self
+    }
+
+    /// Sets what the operator accepts.
+    #[must_use]
+    pub fn accept(mut self, accept: Acceptances) -> Self {
+        self.accept = accept;
+        self
+    }
+}
+
+/// What the target is and holds.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The master whose classifier it is.
+    pub certname: Certname,
+    /// Its groups: `Tree::from_value` of what [`groups_value`](crate::ClassifierClient::groups_value)
+    /// gave. A target that an import left broken can still be planned for.
+    pub tree: Result<Tree, TreeError>,
+    /// When they were read.
+    pub seen: Timestamp,
+}
+
+/// What an import will do. Made by [`plan`] or [`plan_rollback`], carried out by
+/// [`apply`](super::apply); shown by `Display` and `Serialize`.
+#[derive(Debug, Clone, Serialize)]
+pub struct ImportPlan {
+    source: Certname,
+    exported: Timestamp,
+    target: Certname,
+    needs_import: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest_before: Option<TreeDigest>,
+    digest_after: TreeDigest,
+    diff: TreeDiff,
+    rewrites: Vec<Rewrite>,
+    residuals: Vec<Residual>,
+    accepted: Vec<String>,
+    #[serde(skip)]
+    accept: Acceptances,
+    #[serde(skip)]
+    rollback: Option<Envelope>,
+    #[serde(skip)]
+    wanted: Tree,
+}
+
+impl ImportPlan {
+    /// Whether the target has to be changed at all.
+    pub fn needs_import(&self) -> bool {
+        self.needs_import
+    }
+
+    /// The master the export came from.
+    pub fn source(&self) -> &Certname {
+        &self.source
+    }
+
+    /// When the export was made.
+    pub fn exported(&self) -> Timestamp {
+        self.exported
+    }
+
+    /// The master it is for.
+    pub fn target(&self) -> &Certname {
+        &self.target
+    }
+
+    /// What changes on the target.
+    pub fn diff(&self) -> &TreeDiff {
+        &self.diff
+    }
+
+    /// What the certname map rewrote.
+    pub fn rewrites(&self) -> &[Rewrite] {
+        &self.rewrites
+    }
+
+    /// Mentions of mapped hosts that were left.
+    pub fn residuals(&self) -> &[Residual] {
+        &self.residuals
+    }
+
+    /// The refusals the operator overruled.
+    pub fn accepted(&self) -> &[String] {
+        &self.accepted
+    }
+
+    /// What the target holds, to be kept before the import and for [`plan_rollback`]; `None` where
+    /// that is broken.
+    pub fn rollback(&self) -> Option<&Envelope> {
+        self.rollback.as_ref()
+    }
+
+    /// The tree the target will hold.
+    pub fn wanted(&self) -> &Tree {
+        &self.wanted
+    }
+
+    /// Digest of what the target holds, and of what it will hold.
+    pub(super) fn digests(&self) -> (Option<TreeDigest>, TreeDigest) {
+        (self.digest_before, self.digest_after)
+    }
+
+    pub(super) fn accept(&self) -> &Acceptances {
+        &self.accept
+    }
+}
+
+/// Plans the import of an export into a target.
+///
+/// # Errors
+/// A refusal: [`TARGET_IS_SOURCE`](super::TARGET_IS_SOURCE), or
+/// [`SOURCE_NOT_MAPPED`](super::SOURCE_NOT_MAPPED) or [`TARGET_BROKEN`](super::TARGET_BROKEN) unless
+/// it is accepted.
+pub fn plan(export: &Envelope, target: Target, policy: &ImportPolicy) -> Result<ImportPlan> {
+    if export.source == target.certname {
+        let message = format!(
+            "the export came from {}, the very master it would be imported into",
+            export.source
+        );
+        return Err(Error::refused(TARGET_IS_SOURCE, message)
+            .hint("run it on the other master, or use nc rollback for its own copy"));
+    }
+    let mut accepted = Vec::new();
+    if policy.map.get(&export.source).is_none() {
+        let message = format!(
+            "the certname map says nothing about {}, the export's source",
+            export.source
+        );
+        let hint = format!(
+            "map it in [classifier] map: \"{}\" = \"{}\"",
+            export.source, target.certname
+        );
+        policy.accept.gate(
+            Error::refused(SOURCE_NOT_MAPPED, message).hint(hint),
+            &mut accepted,
+        )?;
+    }
+    let IdPolicy::KeepSource = policy.ids;
+    let transformed = transform(&export.tree, &policy.map, &policy.transform);
+    let plan = compare(
+        export,
+        target,
+        transformed.tree,
+        policy.accept.clone(),
+        accepted,
+    )?;
+    Ok(ImportPlan {
+        rewrites: transformed.rewrites,
+        residuals: transformed.residuals,
+        ..plan
+    })
+}
+
+/// Plans putting a master's own rollback copy back: nothing is transformed.
+///
+/// # Errors
+/// A refusal: [`ROLLBACK_FOREIGN`](super::ROLLBACK_FOREIGN) where the copy is another master's, or
+/// [`TARGET_BROKEN`](super::TARGET_BROKEN) unless it is accepted.
+pub fn plan_rollback(copy: &Envelope, target: Target, accept: Acceptances) -> Result<ImportPlan> {
+    if copy.source != target.certname {
+        let message = format!(
+            "the rollback copy is {}'s, this is {}",
+            copy.source, target.certname
+        );
+        return Err(Error::refused(ROLLBACK_FOREIGN, message)
+            .hint("another master's groups come in by nc restore, which rewrites them"));
+    }
+    compare(copy, target, copy.tree.clone(), accept, Vec::new())
+}
+
+fn compare(
+    from: &Envelope,
+    target: Target,
+    wanted: Tree,
+    accept: Acceptances,
+    mut accepted: Vec<String>,
+) -> Result<ImportPlan> {
+    let (diff, rollback) = match target.tree {
+        Ok(held) => {
+            let diff = TreeDiff::between(&held, &wanted);
+            (
+                diff,
+                Some(Envelope::new(target.certname.clone(), target.seen, held)),
+            )
+        }
+        Err(broken) => {
+            let refusal = Error::refused(
+                TARGET_BROKEN,
+                format!("what {} holds is broken: {broken}", target.certname),
+            )
+            .hint("accept nc-target-broken to replace it; there is nothing whole to roll back to")
+            .with_source(broken);
+            accept.gate(refusal, &mut accepted)?;
+            (
+                TreeDiff {
+                    added: wanted.groups().to_vec(),
+                    ..TreeDiff::default()
+                },
+                None,
+            )
+        }
+    };
+    Ok(ImportPlan {
+        source: from.source.clone(),
+        exported: from.time,
+        target: target.certname,
+        needs_import: !diff.is_empty(),
+        digest_before: rollback.as_ref().map(|copy| copy.digest),
+        digest_after: TreeDigest::of(&wanted),
+        diff,
+        rewrites: Vec::new(),
+        residuals: Vec::new(),
+        accepted,
+        accept,
+        rollback,
+        wanted,
+    })
+}
+
+impl fmt::Display for ImportPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            source,
+            exported,
+            target,
+            ..
+        } = self;
+        write!(
+            f,
+            "classification of {source} as of {exported}, for {target}: "
+        )?;
+        if self.needs_import {
+            write!(f, "{}", self.diff)?
+        } else {
+            f.write_str("nothing to do, it is there already")?
+        }
+        if !self.rewrites.is_empty() {
+            write!(f, "\n{} values rewritten for {target}", self.rewrites.len())?;
+        }
+        if !self.residuals.is_empty() {
+            write!(f, "\n{} mentions left as they are:", self.residuals.len())?;
+            self.residuals
+                .iter()
+                .try_for_each(|residual| write!(f, "\n    {residual}"))?;
+        }
+        self.accepted
+            .iter()
+            .try_for_each(|refusal| write!(f, "\naccepted: {refusal}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{self, MASTER1, MASTER2, tree_with};
+    use serde_json::json;
+
+    fn name(text: &str) -> Certname {
+        Certname::new(text).unwrap()
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_unix_seconds(seconds).unwrap()
+    }
+
+    fn export(tree: Tree) -> Envelope {
+        Envelope::new(name("master1.puppet.vm"), at(1_700_000_000), tree)
+    }
+
+    fn target(tree: Tree) -> Target {
+        Target {
+            certname: name("master2.puppet.vm"),
+            tree: Ok(tree),
+            seen: at(1_700_000_060),
+        }
+    }
+
+    fn policy() -> ImportPolicy {
+        ImportPolicy::with_map(CertnameMap::one(
+            name("master1.puppet.vm"),
+            name("master2.puppet.vm"),
+        ))
+    }
+
+    #[test]
+    fn a_target_that_holds_the_transformed_tree_needs_nothing() {
+        let held = testing::disguised(&Tree::from_json(MASTER2).unwrap(), 11);
+        let plan = plan(
+            &export(Tree::from_json(MASTER1).unwrap()),
+            target(held),
+            &policy(),
+        )
+        .unwrap();
+        assert!(!plan.needs_import());
+        insta::assert_snapshot!(plan, @r"
+        classification of master1.puppet.vm as of 2023-11-14T22:13:20Z, for master2.puppet.vm: nothing to do, it is there already
+        13 values rewritten for master2.puppet.vm
+        ");
+    }
+
+    #[test]
+    fn a_plan_shows_changes_and_what_it_left() {
+        let wanted = tree_with(
+            json!({"rule": ["=", "name", "master1.puppet.vm"], "variables": {"backup": "master1.puppet.vm:22"}}),
+        );
+        let plan = plan(&export(wanted), target(tree_with(json!({}))), &policy()).unwrap();
+        insta::assert_snapshot!(plan, @r#"
+        classification of master1.puppet.vm as of 2023-11-14T22:13:20Z, for master2.puppet.vm: 0 added, 0 removed, 1 changed
+        ~ group "PE Infrastructure" in production (00000000-0000-4000-8000-000000000001)
+            rule: added ["=","name","master2.puppet.vm"]
+            variable backup: added "master1.puppet.vm:22"
+        1 values rewritten for master2.puppet.vm
+        1 mentions left as they are:
+            group "PE Infrastructure" /variables/backup: "master1.puppet.vm:22" mentions master1.puppet.vm in a place that is not rewritten unless it is named
+        "#);
+        let json = serde_json::to_value(&plan).unwrap();
+        assert_eq!(json["needs_import"], true);
+        assert_eq!(json["residuals"][0]["mention"], "unlisted_place");
+        assert_eq!(plan.rollback().unwrap().source, name("master2.puppet.vm"));
+    }
+
+    #[test]
+    fn the_source_itself_is_never_a_target() {
+        let tree = Tree::from_json(MASTER1).unwrap();
+        let target = Target {
+            certname: name("master1.puppet.vm"),
+            tree: Ok(tree.clone()),
+            seen: at(0),
+        };
+        let accept = Acceptances::of([TARGET_IS_SOURCE]);
+        let error = plan(&export(tree), target, &policy().accept(accept)).unwrap_err();
+        assert_eq!(error.rule(), Some(TARGET_IS_SOURCE));
+    }
+
+    #[test]
+    fn an_unmapped_source_is_refused_unless_accepted() {
+        let tree = || Tree::from_json(MASTER1).unwrap();
+        let error = plan(&export(tree()), target(tree()), &ImportPolicy::default()).unwrap_err();
+        assert_eq!(error.rule(), Some(SOURCE_NOT_MAPPED));
+        let accepting = ImportPolicy::default().accept(Acceptances::of([SOURCE_NOT_MAPPED]));
+        let plan = plan(&export(tree()), target(tree()), &accepting).unwrap();
+        assert_eq!(plan.accepted().len(), 1);
+        assert!(!plan.needs_import());
+    }
+
+    #[test]
+    fn a_rollback_takes_the_masters_own_copy_only() {
+        let (old, new) = (tree_with(json!({})), tree_with(json!({"description": "x"})));
+        let copy = Envelope::new(name("master2.puppet.vm"), at(0), old.clone());
+        let plan = plan_rollback(&copy, target(new.clone()), Acceptances::none()).unwrap();
+        assert!(plan.needs_import());
+        assert_eq!(*plan.wanted(), old);
+        let error = plan_rollback(&export(old), target(new), Acceptances::none()).unwrap_err();
+        assert_eq!(error.rule(), Some(ROLLBACK_FOREIGN));
+    }
+}

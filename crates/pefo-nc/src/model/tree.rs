@@ -1,0 +1,454 @@
+//! The checked tree of all groups.
+//!
+//! A [`Tree`] has been proved whole: an array, not empty, every object valid, exactly one root that
+//! is its own parent, unique ids, names unique within their environment, every parent there, no
+//! cycle. Nothing else may be exported or imported.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use pefo_core::{Error, Result};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use super::rule::excerpt;
+use super::{Group, GroupId, GroupProblem};
+
+/// All groups of a classifier, in the order they came, proved to be one tree.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tree {
+    groups: Vec<Group>,
+    index: HashMap<GroupId, usize>,
+}
+
+/// One thing that is wrong with what should be a tree.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Finding {
+    /// The answer is JSON, but not an array: an error report sent with status 200, for one.
+    #[error("an array of groups was expected, not {0}")]
+    NotAnArray(String),
+    /// There is no group at all, not even the root.
+    #[error("there are no groups, not even the root")]
+    Empty,
+    /// An element is not a valid group.
+    #[error("element {index}{} is not a valid group: {problem}", named(.name.as_deref()))]
+    InvalidGroup {
+        /// Its place in the array, from 0.
+        index: usize,
+        /// Its name, where it has one.
+        name: Option<String>,
+        /// What is wrong.
+        problem: GroupProblem,
+    },
+    /// The group with the root's id is missing.
+    #[error("the root group ({}) is missing", GroupId::ROOT)]
+    NoRoot,
+    /// The root's parent is another group.
+    #[error("the root group's parent is {0}, not itself")]
+    RootHasParent(GroupId),
+    /// Another group is its own parent.
+    #[error("group {name:?} ({id}) is a second root: it is its own parent")]
+    SecondRoot {
+        /// Its id.
+        id: GroupId,
+        /// Its name.
+        name: String,
+    },
+    /// Two groups have one id.
+    #[error("groups {first:?} and {second:?} have the same id {id}")]
+    DuplicateId {
+        /// The id.
+        id: GroupId,
+        /// The first one's name.
+        first: String,
+        /// The second one's name.
+        second: String,
+    },
+    /// Two groups have one name in one environment.
+    #[error("two groups are named {name:?} in environment {environment:?}: {first} and {second}")]
+    DuplicateName {
+        /// The name.
+        name: String,
+        /// The environment.
+        environment: String,
+        /// The first one.
+        first: GroupId,
+        /// The second one.
+        second: GroupId,
+    },
+    /// A group's parent is not in the array.
+    #[error("group {name:?} ({id}): its parent {parent} is missing")]
+    MissingParent {
+        /// The group.
+        id: GroupId,
+        /// Its name.
+        name: String,
+        /// The parent that is missing.
+        parent: GroupId,
+    },
+    /// Groups are each other's ancestors.
+    #[error("group {name:?} ({id}) is its own ancestor")]
+    Cycle {
+        /// One group of the cycle.
+        id: GroupId,
+        /// Its name.
+        name: String,
+    },
+}
+
+fn named(name: Option<&str>) -> String {
+    name.map(|name| format!(" ({name:?})")).unwrap_or_default()
+}
+
+/// Everything that is wrong with what should be a tree; at least one finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeError {
+    findings: Vec<Finding>,
+}
+
+impl TreeError {
+    /// What is wrong, in the order of the array.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+}
+
+impl fmt::Display for TreeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 5;
+        f.write_str("the groups are not one whole tree: ")?;
+        for (at, finding) in self.findings.iter().take(SHOWN).enumerate() {
+            write!(f, "{}{finding}", if at == 0 { "" } else { "; " })?;
+        }
+        match self.findings.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
+}
+
+impl std::error::Error for TreeError {}
+
+impl From<TreeError> for Error {
+    fn from(error: TreeError) -> Self {
+        Self::refused("nc-tree-invalid", error.to_string()).with_source(error)
+    }
+}
+
+impl Tree {
+    /// Checks the array that `GET /v1/groups` returns.
+    ///
+    /// # Errors
+    /// [`TreeError`] with everything that is wrong.
+    pub fn from_value(value: Value) -> Result<Self, TreeError> {
+        let Value::Array(items) = value else {
+            return Err(TreeError {
+                findings: vec![Finding::NotAnArray(excerpt(&value))],
+            });
+        };
+        let mut findings = Vec::new();
+        let mut groups = Vec::with_capacity(items.len());
+        for (index, item) in items.into_iter().enumerate() {
+            let name = item.get("name").and_then(Value::as_str).map(str::to_owned);
+            match Group::from_value(item) {
+                Ok(group) => groups.push(group),
+                Err(problem) => findings.push(Finding::InvalidGroup {
+                    index,
+                    name,
+                    problem,
+                }),
+            }
+        }
+        Self::check(groups, findings)
+    }
+
+    /// Checks groups that were made or changed here.
+    ///
+    /// # Errors
+    /// [`TreeError`] with everything that is wrong.
+    pub fn from_groups(groups: Vec<Group>) -> Result<Self, TreeError> {
+        Self::check(groups, Vec::new())
+    }
+
+    /// Parses and checks the JSON text that `GET /v1/groups` returns.
+    ///
+    /// # Errors
+    /// `Invalid` where it is not JSON; a refusal `nc-tree-invalid` where it is not one whole tree.
+    pub fn from_json(bytes: &[u8]) -> Result<Self> {
+        let value = serde_json::from_slice(bytes).map_err(|error| {
+            Error::invalid(format!("the groups are not JSON: {error}")).with_source(error)
+        })?;
+        Ok(Self::from_value(value)?)
+    }
+
+    fn check(groups: Vec<Group>, mut findings: Vec<Finding>) -> Result<Self, TreeError> {
+        if groups.is_empty() && findings.is_empty() {
+            findings.push(Finding::Empty);
+        }
+        let broken = !findings.is_empty();
+        let mut index = HashMap::with_capacity(groups.len());
+        let mut names: HashMap<(&str, &str), GroupId> = HashMap::with_capacity(groups.len());
+        for (at, group) in groups.iter().enumerate() {
+            if let Some(first) = index.insert(group.id(), at) {
+                let first = groups[first].name().to_owned();
+                findings.push(Finding::DuplicateId {
+                    id: group.id(),
+                    first,
+                    second: group.name().to_owned(),
+                });
+            } else if let Some(first) =
+                names.insert((group.name(), group.environment()), group.id())
+            {
+                findings.push(Finding::DuplicateName {
+                    name: group.name().to_owned(),
+                    environment: group.environment().to_owned(),
+                    first,
+                    second: group.id(),
+                });
+            }
+        }
+        // With elements already known to be broken, what hangs from them would only repeat it.
+        if !broken {
+            check_ancestry(&groups, &index, &mut findings);
+        }
+        if findings.is_empty() {
+            Ok(Self { groups, index })
+        } else {
+            Err(TreeError { findings })
+        }
+    }
+
+    /// The tree with each group's values changed, where names and environments stay and the ids are
+    /// kept by [`Group::with_values`]: a whole tree stays whole.
+    pub(crate) fn with_values(&self, change: impl FnMut(&Group) -> Group) -> Self {
+        Self {
+            groups: self.groups.iter().map(change).collect(),
+            index: self.index.clone(),
+        }
+    }
+
+    /// The groups, in the order they came.
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// How many groups there are; never 0.
+    #[expect(clippy::len_without_is_empty, reason = "a tree always has its root")]
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// The group with this id.
+    pub fn get(&self, id: GroupId) -> Option<&Group> {
+        self.index.get(&id).map(|at| &self.groups[*at])
+    }
+
+    /// The group with this name in this environment.
+    pub fn by_name(&self, name: &str, environment: &str) -> Option<&Group> {
+        self.groups
+            .iter()
+            .find(|group| group.name() == name && group.environment() == environment)
+    }
+
+    /// The groups as the compact JSON array that `POST /v1/import-hierarchy` takes.
+    pub fn to_json(&self) -> Vec<u8> {
+        self.to_value().to_string().into_bytes()
+    }
+
+    /// The groups as a JSON array.
+    pub fn to_value(&self) -> Value {
+        Value::Array(
+            self.groups
+                .iter()
+                .map(|group| Value::Object(group.object().clone()))
+                .collect(),
+        )
+    }
+
+    /// The groups, taken out.
+    pub fn into_groups(self) -> Vec<Group> {
+        self.groups
+    }
+}
+
+impl Serialize for Tree {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.groups.serialize(serializer)
+    }
+}
+
+fn check_ancestry(groups: &[Group], index: &HashMap<GroupId, usize>, findings: &mut Vec<Finding>) {
+    match index.get(&GroupId::ROOT) {
+        Some(root) if groups[*root].parent().is_root() => {}
+        Some(root) => findings.push(Finding::RootHasParent(groups[*root].parent())),
+        None => findings.push(Finding::NoRoot),
+    }
+    // Colours: 0 not seen, otherwise the number of the walk that came by. A walk that meets its own
+    // colour has gone in a circle; one that meets an older colour joins a way that was walked.
+    let mut colour = vec![0_usize; groups.len()];
+    for start in 0..groups.len() {
+        let mut at = start;
+        while colour[at] == 0 {
+            colour[at] = start + 1;
+            let group = &groups[at];
+            if group.parent() == group.id() {
+                if !group.id().is_root() {
+                    findings.push(Finding::SecondRoot {
+                        id: group.id(),
+                        name: group.name().to_owned(),
+                    });
+                }
+                break;
+            }
+            match index.get(&group.parent()) {
+                Some(parent) if colour[*parent] == start + 1 => {
+                    findings.push(Finding::Cycle {
+                        id: group.id(),
+                        name: group.name().to_owned(),
+                    });
+                    break;
+                }
+                Some(parent) => at = *parent,
+                None => {
+                    let (id, name, parent) = (group.id(), group.name().to_owned(), group.parent());
+                    findings.push(Finding::MissingParent { id, name, parent });
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{self, group};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn findings(value: Value) -> Vec<String> {
+        match Tree::from_value(value) {
+            Ok(_) => Vec::new(),
+            Err(error) => error.findings().iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn a_captured_tree_is_whole_although_children_come_before_parents() {
+        let tree = Tree::from_json(testing::MASTER1).unwrap();
+        assert_eq!(tree.len(), 12);
+        assert_eq!(
+            tree.by_name("PE Master", "production")
+                .unwrap()
+                .classes()
+                .count(),
+            5
+        );
+    }
+
+    #[test]
+    fn a_filtered_view_without_root_is_refused() {
+        let bytes = include_bytes!("../../tests/fixtures/gopeclient_groups_response.json");
+        let error = Tree::from_json(bytes).unwrap_err();
+        assert_eq!(error.rule(), Some("nc-tree-invalid"));
+        insta::assert_snapshot!(error, @r#"the groups are not one whole tree: the root group (00000000-0000-4000-8000-000000000000) is missing; group "PE Infrastructure Agent" (799ab2fb-5ece-4628-ac47-ba61e70d5b54): its parent 5239b6da-8194-4f99-ab37-de6cbf665754 is missing; group "Production environment" (913e54b7-b09c-4543-9f74-daff5e51a49f): its parent d1fc626d-222a-4616-be89-cc67ef1f8b3a is missing [nc-tree-invalid]"#);
+    }
+
+    #[test]
+    fn a_dangling_parent_is_found_beside_a_good_root() {
+        let bytes = include_bytes!("../../tests/fixtures/scooter_groups_2.json");
+        let found = findings(serde_json::from_slice(bytes).unwrap());
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].contains("aabb8071-df67-4340-aded-e4f598a3ca0b is missing"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn everything_that_is_not_one_tree_is_named() {
+        let root = || group(0, 0, "All Nodes");
+        assert_eq!(
+            findings(json!({"kind": "puppetlabs.rbac/user-unauthenticated"})),
+            [
+                "an array of groups was expected, not {\"kind\":\"puppetlabs.rbac/user-unauthenticated\"}"
+            ]
+        );
+        assert_eq!(
+            findings(json!([])),
+            ["there are no groups, not even the root"]
+        );
+        assert_eq!(
+            findings(json!([root(), 7])),
+            ["element 1 is not a valid group: it is not an object"]
+        );
+        assert_eq!(
+            findings(json!([root(), {"name": "x"}])),
+            ["element 1 (\"x\") is not a valid group: \"environment\" is missing"]
+        );
+        let twice = findings(json!([root(), group(1, 0, "a"), group(1, 0, "b")]));
+        assert!(
+            twice[0].starts_with("groups \"a\" and \"b\" have the same id"),
+            "{twice:?}"
+        );
+        let names = findings(json!([root(), group(1, 0, "a"), group(2, 0, "a")]));
+        assert!(
+            names[0].starts_with("two groups are named \"a\" in environment \"production\""),
+            "{names:?}"
+        );
+        let second = findings(json!([root(), group(1, 1, "a")]));
+        assert!(second[0].contains("is a second root"), "{second:?}");
+        let cycle = findings(json!([
+            root(),
+            group(1, 2, "a"),
+            group(2, 3, "b"),
+            group(3, 1, "c"),
+            group(4, 3, "d")
+        ]));
+        assert_eq!(cycle.len(), 1, "{cycle:?}");
+        assert!(cycle[0].contains("is its own ancestor"), "{cycle:?}");
+        let uprooted = findings(json!([group(0, 1, "All Nodes"), group(1, 0, "a")]));
+        assert!(
+            uprooted[0].contains("the root group's parent is"),
+            "{uprooted:?}"
+        );
+    }
+
+    #[test]
+    fn the_same_name_in_two_environments_is_no_duplicate() {
+        let mut other = group(2, 0, "a");
+        other["environment"] = "staging".into();
+        assert!(findings(json!([group(0, 0, "All Nodes"), group(1, 0, "a"), other])).is_empty());
+    }
+
+    #[test]
+    fn rotten_json_is_invalid() {
+        let whole = testing::MASTER1;
+        let error = Tree::from_json(&whole[..whole.len() / 2]).unwrap_err();
+        assert_eq!(error.kind(), pefo_core::ErrorKind::Invalid);
+    }
+
+    proptest! {
+        #[test]
+        fn a_generated_tree_is_whole_and_prints_back_byte_for_byte(tree in testing::tree()) {
+            let text = tree.to_json();
+            let again = Tree::from_json(&text).unwrap();
+            prop_assert_eq!(&again, &tree);
+            prop_assert_eq!(again.to_json(), text);
+        }
+
+        #[test]
+        fn taking_a_parent_away_is_noticed(tree in testing::tree(), pick: prop::sample::Index) {
+            let parents: Vec<GroupId> = tree.groups().iter().map(Group::parent).collect();
+            let gone = parents[pick.index(parents.len())];
+            let rest: Vec<Group> = tree.into_groups().into_iter().filter(|group| group.id() != gone).collect();
+            prop_assert!(Tree::from_groups(rest).is_err());
+        }
+
+        #[test]
+        fn arbitrary_json_never_panics(text in "\\PC{0,60}") {
+            drop(Tree::from_json(text.as_bytes()));
+        }
+    }
+}

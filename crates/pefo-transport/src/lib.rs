@@ -1,0 +1,33 @@
+//! Generations over a line: frames, the conversation, the sender, the receiver, the ssh driver.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`frame`] | bytes to frames and back; no I/O |
+//! | [`message`] | what the frames carry |
+//! | [`session`] | which frame is legal when, for both sides; no I/O |
+//! | [`sender`] | [`Connection`]: the active's side, over any stream |
+//! | [`receive`] | the passive's side: publishes whole generations below a spool |
+//! | [`ssh`] | (feature `ssh`) a stream to the peer's `pefo receive` |
+//!
+//! What it guarantees: a generation stands in the spool whole or not at all, whatever happens to the
+//! line, the peer or the disk; nothing is published for a reign that has ended; nothing the peer says
+//! becomes a path before it was parsed by pefo-core's types. What it does not do: decide what may be
+//! applied. The spool is untrusted, and root checks everything again.
+//!
+//! The crate is synchronous: one thread owns a session, and the phases are half-duplex. The formats
+//! are written down in `docs/wire.md`.
+
+pub mod frame;
+pub mod message;
+pub mod receive;
+pub mod sender;
+pub mod session;
+#[cfg(feature = "ssh")]
+pub mod ssh;
+mod wire;
+
+pub use message::Purpose;
+pub use receive::{Limits, ReceiverOptions, Served, check_original_command, serve};
+pub use sender::{Connection, Introduced, Peer, Pushed};
+#[cfg(feature = "ssh")]
+pub use ssh::SshTarget;

@@ -1,0 +1,465 @@
+//! The active's side: a session over any stream.
+//!
+//! One thread owns a [`Connection`]. A request is sent whole, then its answer is read; only a refusal
+//! may come earlier, and ends the session. After any error the connection has ended: open a new one
+//! (tens of milliseconds) and push again. A generation that did arrive is then answered *already*.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+
+use pefo_core::generation::{DataSet, Outgoing, Payload, Position, Site};
+use pefo_core::progress::Progress;
+use pefo_core::reign::{Role, Station};
+use pefo_core::{Certname, Error, ErrorKind, Result};
+
+use crate::frame::{DATA_BYTES, Frame};
+use crate::message::{
+    AcksQuery, CAPABILITIES, FileHead, Hello, Need, Offer, Protocols, Purpose, Shape, Welcome,
+};
+use crate::session::{Session, Side};
+use crate::wire::{self, Plain, Stream, Wire};
+
+/// Who we are.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Introduced {
+    /// The pair.
+    pub site: Site,
+    /// This master.
+    pub certname: Certname,
+    /// Its role and the signed record of its reign.
+    pub station: Station,
+    /// This pefo, such as `pefo 0.1.0`.
+    pub tool: String,
+}
+
+impl Introduced {
+    /// This master, as its station file says.
+    pub fn new(site: Site, certname: Certname, station: Station, tool: impl Into<String>) -> Self {
+        Self {
+            site,
+            certname,
+            station,
+            tool: tool.into(),
+        }
+    }
+}
+
+/// Who the other side says it is. The line proves its host key; the reign record proves itself by its
+/// signature ([`pefo_core::reign::check`]); the rest is for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Peer {
+    /// Its certname.
+    pub certname: Certname,
+    /// Its role.
+    pub role: Role,
+    /// Its pefo.
+    pub tool: String,
+    /// The signed record of the reign it lives under, unchecked.
+    pub reign: String,
+    /// The protocol both speak.
+    pub protocol: u16,
+    /// What both can do beyond the protocol's base.
+    pub capabilities: Vec<String>,
+}
+
+/// How a push ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pushed {
+    /// The generation that stands in the peer's spool.
+    pub position: Position,
+    /// Files whose content was sent; 1 for a batch.
+    pub files_sent: u64,
+    /// Files that the peer had already.
+    pub files_reused: u64,
+    /// Bytes of content that were sent, the manifest included.
+    pub bytes_sent: u64,
+    /// Whether this very generation stood there before.
+    pub already: bool,
+}
+
+/// A session after the greeting.
+pub struct Connection {
+    wire: Wire<'static, Box<dyn Stream>>,
+    session: Session,
+    peer: Peer,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("peer", &self.peer)
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Connects over ssh and greets.
+    ///
+    /// # Errors
+    /// As [`crate::ssh::connect`] and [`Connection::over`].
+    #[cfg(feature = "ssh")]
+    pub fn open(
+        target: &crate::ssh::SshTarget,
+        me: &Introduced,
+        purpose: &Purpose,
+    ) -> Result<Self> {
+        Self::greet(Box::new(crate::ssh::connect(target)?), me, purpose)
+            .map_err(|error| error.context(target))
+    }
+
+    /// Greets over any stream. Time limits are the stream's business.
+    ///
+    /// # Errors
+    /// `Protocol` where something else than pefo answers, or one of another version; `Unreachable`
+    /// where the line is cut; what the receiver refuses, in its own kind: `Fenced`, `Refused`
+    /// (`site`, `split-reign`, `reign-unknown`, …).
+    pub fn over(
+        stream: impl Read + Write + Send + 'static,
+        me: &Introduced,
+        purpose: &Purpose,
+    ) -> Result<Self> {
+        Self::greet(Box::new(Plain(stream)), me, purpose)
+    }
+
+    fn greet(stream: Box<dyn Stream>, me: &Introduced, purpose: &Purpose) -> Result<Self> {
+        let mut wire = Wire::new(stream, None);
+        let mut session = Session::new();
+        let hello = Frame::Hello(Hello {
+            protocol: Protocols::OURS,
+            tool: me.tool.clone(),
+            site: me.site.clone(),
+            certname: me.certname.clone(),
+            role: me.station.role,
+            purpose: purpose.clone(),
+            reign: me.station.current.clone(),
+            capabilities: CAPABILITIES.iter().map(|&c| c.to_owned()).collect(),
+        });
+        session.step(Side::Sender, &hello)?;
+        wire.queue(&hello)?;
+        // A program that ends at once can make this fail; what it said is then still to be read.
+        let sent = wire.flush();
+        let welcome = match wire.meet().and_then(|()| answer(&mut wire, &mut session, "the peer")) {
+            Ok(Frame::Welcome(welcome)) => welcome,
+            Ok(other) => return Err(unexpected(&other)),
+            Err(error) => {
+                return Err(with_farewell(sent.err().unwrap_or(error), wire.stream()));
+            }
+        };
+        sent?;
+        let peer = introduce(welcome, me)?;
+        Ok(Self {
+            wire,
+            session,
+            peer,
+        })
+    }
+
+    /// Who the other side is.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Sends a generation, except what the peer has already.
+    ///
+    /// # Errors
+    /// What the receiver refuses, in its own kind; `Unreachable` where the line is cut before the
+    /// generation is whole; `Unknown` (worth a retry) where it is cut after that, before the answer;
+    /// `Io` where a file of the generation cannot be read or has changed.
+    pub fn push(&mut self, outgoing: &Outgoing, progress: &dyn Progress) -> Result<Pushed> {
+        let outcome = self.push_parts(outgoing, progress);
+        progress.end();
+        outcome.map_err(|error| self.ended(error))
+    }
+
+    fn push_parts(&mut self, outgoing: &Outgoing, progress: &dyn Progress) -> Result<Pushed> {
+        let manifest = &outgoing.manifest;
+        let offer = Offer {
+            dataset: manifest.dataset.clone(),
+            position: outgoing.position(),
+            form: match outgoing.payload {
+                Payload::Files(_) => Shape::Full,
+                Payload::Batch(_) => Shape::Batch,
+            },
+            document_bytes: outgoing.document.len() as u64,
+            files: u32::try_from(manifest.files.len()).unwrap_or(u32::MAX),
+            payload_bytes: manifest.stored_bytes(),
+        };
+        let mut pushed = Pushed {
+            position: offer.position,
+            files_sent: 0,
+            files_reused: 0,
+            bytes_sent: offer.document_bytes,
+            already: false,
+        };
+        self.say(&Frame::Offer(offer))?;
+        self.say_data(&outgoing.document)?;
+        match &outgoing.payload {
+            Payload::Batch(payload) => {
+                progress.begin("send", Some(1), Some(payload.len() as u64));
+                self.say_data(payload)?;
+                progress.advance(1, payload.len() as u64);
+                pushed.files_sent = 1;
+                pushed.bytes_sent += payload.len() as u64;
+            }
+            Payload::Files(_) => match self.ask()? {
+                Frame::Need(Need::Already) => {
+                    pushed.already = true;
+                    pushed.files_reused = manifest.files.len() as u64;
+                    return Ok(pushed);
+                }
+                Frame::Need(Need::Files(wanted)) => {
+                    let wanted: Vec<_> = wanted.indices().collect();
+                    self.send_files(outgoing, &wanted, &mut pushed, progress)?;
+                }
+                other => return Err(unexpected(&other)),
+            },
+        }
+        self.say(&Frame::Publish)?;
+        match self.ask()? {
+            Frame::Published(published) if published.position == pushed.position => {
+                pushed.already = published.already;
+                Ok(pushed)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn send_files(
+        &mut self,
+        outgoing: &Outgoing,
+        wanted: &[u32],
+        pushed: &mut Pushed,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let files = &outgoing.manifest.files;
+        let entry = |index: u32| {
+            usize::try_from(index)
+                .ok()
+                .and_then(|index| files.get(index))
+                .ok_or_else(|| Error::new(ErrorKind::Protocol, "the peer wants a file beyond the last"))
+        };
+        let mut total = 0;
+        for index in wanted {
+            total += entry(*index)?.size;
+        }
+        progress.begin("send", Some(wanted.len() as u64), Some(total));
+        let mut buffer = vec![0; DATA_BYTES];
+        for &index in wanted {
+            let file = entry(index)?;
+            self.say(&Frame::File(FileHead {
+                index,
+                size: file.size,
+            }))?;
+            let mut source = outgoing.payload.open(&file.path)?;
+            let mut left = file.size;
+            while left > 0 {
+                let most = usize::try_from(left).unwrap_or(usize::MAX).min(DATA_BYTES);
+                let chunk = buffer.get_mut(..most).unwrap_or_default();
+                source
+                    .read_exact(chunk)
+                    .map_err(|error| changed(error, &file.path))?;
+                self.say(&Frame::Data(chunk.to_vec()))?;
+                left -= most as u64;
+                progress.advance(0, most as u64);
+            }
+            progress.advance(1, 0);
+        }
+        pushed.files_sent = wanted.len() as u64;
+        pushed.files_reused = (files.len() - wanted.len()) as u64;
+        pushed.bytes_sent += total;
+        Ok(())
+    }
+
+    /// Hands over a signed heartbeat.
+    ///
+    /// # Errors
+    /// What the receiver refuses; `Unreachable` where the line is cut.
+    pub fn heartbeat(&mut self, document: &[u8]) -> Result<()> {
+        let asked = self
+            .say(&Frame::Heartbeat(document.to_vec()))
+            .and_then(|()| self.ask());
+        match asked {
+            Ok(Frame::Ok) => Ok(()),
+            Ok(other) => Err(self.ended(unexpected(&other))),
+            Err(error) => Err(self.ended(error)),
+        }
+    }
+
+    /// The peer's signed acks of some data sets, unchecked ([`pefo_core::ack::Ack::check`]); a data set
+    /// that has none is left out.
+    ///
+    /// # Errors
+    /// What the receiver refuses; `Unreachable` where the line is cut.
+    pub fn acks(&mut self, datasets: &[DataSet]) -> Result<BTreeMap<DataSet, Vec<u8>>> {
+        let mut found = BTreeMap::new();
+        for some in datasets.chunks(AcksQuery::MAX) {
+            let query = Frame::Acks(AcksQuery {
+                datasets: some.to_vec(),
+            });
+            match self.say(&query).and_then(|()| self.ask()) {
+                Ok(Frame::AckSet(set)) => found.extend(
+                    set.documents
+                        .into_iter()
+                        .filter(|(dataset, _)| some.contains(dataset))
+                        .map(|(dataset, document)| (dataset, document.into_bytes())),
+                ),
+                Ok(other) => return Err(self.ended(unexpected(&other))),
+                Err(error) => return Err(self.ended(error)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Says goodbye and ends the session.
+    ///
+    /// # Errors
+    /// `Unreachable` where the line was gone already; nothing is lost by that.
+    pub fn close(mut self) -> Result<()> {
+        if self.session.has_ended() {
+            return Ok(());
+        }
+        self.say(&Frame::Bye)?;
+        self.wire.flush()?;
+        self.wire
+            .stream()
+            .finish()
+            .map_err(|error| wire::cut("while it was closed").with_source(error))
+    }
+
+    fn say(&mut self, frame: &Frame) -> Result<()> {
+        self.session.step(Side::Sender, frame)?;
+        self.wire
+            .queue(frame)
+            .or_else(|error| self.heard_instead(error))
+    }
+
+    fn say_data(&mut self, bytes: &[u8]) -> Result<()> {
+        bytes
+            .chunks(DATA_BYTES)
+            .try_for_each(|chunk| self.say(&Frame::Data(chunk.to_vec())))
+    }
+
+    fn ask(&mut self) -> Result<Frame> {
+        self.wire
+            .flush()
+            .or_else(|error| self.heard_instead(error))?;
+        answer(&mut self.wire, &mut self.session, self.peer.certname.as_str())
+    }
+
+    /// A peer that refuses while we speak stops reading: what it said matters more than that our
+    /// words did not get through.
+    fn heard_instead(&mut self, error: Error) -> Result<()> {
+        match self.wire.receive() {
+            Ok(Some(Frame::Refuse(refuse))) => {
+                Err(refuse.into_error(self.peer.certname.as_str()))
+            }
+            _ => Err(error),
+        }
+    }
+
+    fn ended(&mut self, error: Error) -> Error {
+        let unknown = self.session.is_publishing() && error.kind() == ErrorKind::Unreachable;
+        self.session.end();
+        if !unknown {
+            return error;
+        }
+        Error::new(
+            ErrorKind::Unknown,
+            format!("whether the generation was published is unknown: {error}"),
+        )
+        .hint("push again: a generation that did arrive is not sent twice")
+        .retryable(true)
+        .with_source(error)
+    }
+}
+
+fn answer(
+    wire: &mut Wire<'static, Box<dyn Stream>>,
+    session: &mut Session,
+    peer: &str,
+) -> Result<Frame> {
+    let frame = wire
+        .receive()?
+        .ok_or_else(|| wire::cut("before it answered"))?;
+    session.step(Side::Receiver, &frame)?;
+    match frame {
+        Frame::Refuse(refuse) => Err(refuse.into_error(peer)),
+        frame => Ok(frame),
+    }
+}
+
+fn introduce(welcome: Welcome, me: &Introduced) -> Result<Peer> {
+    let ours = Protocols::OURS;
+    if !(ours.min..=ours.max).contains(&welcome.protocol) {
+        return Err(Error::new(
+            ErrorKind::Protocol,
+            format!(
+                "the peer chose protocol {}, this pefo speaks {ours}",
+                welcome.protocol
+            ),
+        )
+        .hint("upgrade pefo on the older of the two masters"));
+    }
+    if welcome.site != me.site {
+        return Err(Error::refused(
+            "site",
+            format!(
+                "{} belongs to site {}, this master to {}",
+                welcome.certname,
+                welcome.site.as_str(),
+                me.site.as_str()
+            ),
+        )
+        .hint("pair the two masters: pefo init"));
+    }
+    Ok(Peer {
+        certname: welcome.certname,
+        role: welcome.role,
+        tool: crate::message::plain(&welcome.tool),
+        reign: welcome.reign,
+        protocol: welcome.protocol,
+        capabilities: welcome
+            .capabilities
+            .into_iter()
+            .filter(|theirs| CAPABILITIES.contains(&theirs.as_str()))
+            .collect(),
+    })
+}
+
+fn unexpected(frame: &Frame) -> Error {
+    Error::new(
+        ErrorKind::Protocol,
+        format!("the peer answered with {}", frame.name()),
+    )
+}
+
+fn changed(error: std::io::Error, path: &pefo_core::RelPath) -> Error {
+    let message = match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => format!("{path} became shorter while it was sent"),
+        _ => format!("read {path}: {error}"),
+    };
+    Error::new(ErrorKind::Io, message).with_source(error)
+}
+
+/// A program that said nothing of ours may have said why elsewhere.
+fn with_farewell(error: Error, stream: &mut Box<dyn Stream>) -> Error {
+    if !matches!(error.kind(), ErrorKind::Protocol | ErrorKind::Unreachable) {
+        return error;
+    }
+    match stream.farewell() {
+        None => error,
+        Some(words) => {
+            let hint = error.hint_text().map(str::to_owned);
+            let kind = ErrorKind::Protocol;
+            let said = Error::new(kind, format!("{error} ({words})")).with_source(error);
+            match hint {
+                Some(hint) => said.hint(hint),
+                None => said,
+            }
+        }
+    }
+}

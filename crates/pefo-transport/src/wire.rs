@@ -1,0 +1,212 @@
+//! Frames over a stream: buffers, the preamble, and what went wrong in words.
+//!
+//! Blocking and single-threaded. What is queued is written at [`Wire::flush`] or when enough of it
+//! has gathered; a read never takes more memory than one frame and one buffer.
+
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+use pefo_core::clock::{Clock, Timestamp};
+use pefo_core::{Error, ErrorKind, Result};
+
+use crate::frame::{self, Frame, PREAMBLE};
+use crate::message::plain;
+
+const READ_BYTES: usize = 256 * 1024;
+const WRITE_BYTES: usize = 256 * 1024;
+/// How much of a stranger's first words is shown.
+const SHOWN_BYTES: usize = 200;
+
+/// What a stream can tell of the program at its other end, once it has fallen silent.
+pub(crate) trait Stream: Read + Write + Send {
+    /// Exit status and standard error, where there are such things.
+    fn farewell(&mut self) -> Option<String> {
+        None
+    }
+    /// Ends it in order.
+    fn finish(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Any stream, without a farewell.
+pub(crate) struct Plain<S>(pub(crate) S);
+
+impl<S: Read> Read for Plain<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl<S: Write> Write for Plain<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl<S: Read + Write + Send> Stream for Plain<S> {}
+
+/// How long one frame may take to arrive, once it has begun.
+pub(crate) struct FrameTime<'a> {
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) limit: Duration,
+}
+
+pub(crate) struct Wire<'a, S> {
+    stream: S,
+    read: Vec<u8>,
+    taken: usize,
+    out: Vec<u8>,
+    frame_time: Option<FrameTime<'a>>,
+}
+
+impl<'a, S: Read + Write> Wire<'a, S> {
+    pub(crate) fn new(stream: S, frame_time: Option<FrameTime<'a>>) -> Self {
+        Self {
+            stream,
+            read: Vec::new(),
+            taken: 0,
+            out: PREAMBLE.to_vec(),
+            frame_time,
+        }
+    }
+
+    pub(crate) fn stream(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    /// Reads the peer's preamble.
+    pub(crate) fn meet(&mut self) -> Result<()> {
+        while self.read.len() < PREAMBLE.len() && PREAMBLE.starts_with(&self.read) {
+            if self.fill()? == 0 {
+                break;
+            }
+        }
+        if self.read.starts_with(&PREAMBLE) {
+            self.taken = PREAMBLE.len();
+            return Ok(());
+        }
+        Err(stranger(&self.read))
+    }
+
+    /// The next frame; `None` where the peer has ended between two frames.
+    pub(crate) fn receive(&mut self) -> Result<Option<Frame>> {
+        let mut begun: Option<Timestamp> = None;
+        loop {
+            let waiting = self.read.get(self.taken..).unwrap_or_default();
+            if let Some((frame, used)) = frame::decode(waiting)? {
+                self.taken += used;
+                return Ok(Some(frame));
+            }
+            let partial = !waiting.is_empty();
+            if let Some(FrameTime { clock, limit }) = &self.frame_time
+                && partial
+            {
+                let now = clock.now();
+                if now.since(*begun.get_or_insert(now)) > *limit {
+                    return Err(Error::new(
+                        ErrorKind::Unreachable,
+                        format!("a frame took longer than {} s to arrive", limit.as_secs()),
+                    ));
+                }
+            }
+            match self.fill()? {
+                0 if partial => return Err(cut("in the middle of a frame")),
+                0 => return Ok(None),
+                _ => {}
+            }
+        }
+    }
+
+    fn fill(&mut self) -> Result<usize> {
+        // What is left of the frames taken is less than one frame: moving it is cheap.
+        self.read.drain(..self.taken);
+        self.taken = 0;
+        let before = self.read.len();
+        self.read.resize(before + READ_BYTES, 0);
+        let outcome = loop {
+            match self
+                .stream
+                .read(self.read.get_mut(before..).unwrap_or_default())
+            {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other,
+            }
+        };
+        let count = *outcome.as_ref().unwrap_or(&0);
+        self.read.truncate(before + count);
+        outcome.map_err(|error| line_error("read from", error))
+    }
+
+    /// Queues a frame.
+    pub(crate) fn queue(&mut self, frame: &Frame) -> Result<()> {
+        frame::encode(frame, &mut self.out)?;
+        self.flush_when_long()
+    }
+
+    fn flush_when_long(&mut self) -> Result<()> {
+        if self.out.len() >= WRITE_BYTES {
+            return self.flush();
+        }
+        Ok(())
+    }
+
+    /// Writes what is queued.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        let written = self
+            .stream
+            .write_all(&self.out)
+            .and_then(|()| self.stream.flush());
+        self.out.clear();
+        written.map_err(|error| line_error("write to", error))
+    }
+}
+
+/// The line ended where it must not.
+pub(crate) fn cut(when: &str) -> Error {
+    Error::new(
+        ErrorKind::Unreachable,
+        format!("the line to the peer was cut {when}"),
+    )
+    .hint("nothing half-sent is in use; the next push takes it up")
+}
+
+fn line_error(verb: &str, error: io::Error) -> Error {
+    let what = match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
+            format!("{verb} the peer: no sign of life within the time allowed")
+        }
+        _ => format!("{verb} the peer: {error}"),
+    };
+    Error::new(ErrorKind::Unreachable, what)
+        .hint("nothing half-sent is in use; the next push takes it up")
+        .with_source(error)
+}
+
+/// What spoke was not pefo.
+fn stranger(first: &[u8]) -> Error {
+    if first.is_empty() {
+        return Error::new(
+            ErrorKind::Protocol,
+            "the peer ended the session without a word",
+        )
+        .hint("see whether 'pefo receive' runs on the other master: pefo check");
+    }
+    let shown = first.get(..first.len().min(SHOWN_BYTES)).unwrap_or(first);
+    let text = plain(&String::from_utf8_lossy(shown));
+    let hint = if first.starts_with(b"PEFO") {
+        "the line changes line ends or cuts bytes; it must be a plain ssh session without a terminal"
+    } else if first.starts_with(b"SSH-") {
+        "this is an ssh server itself, not a session in it"
+    } else {
+        "the transfer account's login must start 'pefo receive' and print nothing before: look at its shell, shell start-up files and the command= in authorized_keys"
+    };
+    Error::new(
+        ErrorKind::Protocol,
+        format!("the peer did not answer as pefo; its first bytes were {text:?}"),
+    )
+    .hint(hint)
+}
