@@ -10,9 +10,9 @@
 //! | [`serial`], [`inventory`], [`cert`], [`crl`], [`key`], [`pem`] | parsers; errors say line and rule |
 //! | [`snapshot`] | everything that matters, read in an order that cannot catch a half-done signature |
 //! | [`exclude`] | certnames that stay out of it |
-//! | [`plan`] | local and source snapshot → what would be done, and what is refused and why; pure |
-//! | [`apply`] | does it, durably, in the order that keeps serial ≥ inventory ≥ signed at any crash |
-//! | [`seed`] | an empty standby gets the CA whole, by one rename |
+//! | [`plan`](mod@plan) | local and source snapshot → what would be done, and what is refused and why; pure |
+//! | [`apply`](mod@apply) | does it, durably, in the order that keeps serial ≥ inventory ≥ signed at any crash |
+//! | [`seed`](mod@seed) | an empty standby gets the CA whole, by one rename |
 //! | [`watch`] | hints that something changed |
 //!
 //! Sources for what is said about Puppet here: puppetserver's `certificate_authority.clj`, the

@@ -1,6 +1,5 @@
 //! What a command says: to people, as JSON, as a line that the original's alerts match, by exit code.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 
 use pefo_core::generation::DataSet;

@@ -49,7 +49,12 @@ impl DifferenceKind {
     /// Whether data itself differs, as opposed to definitions and properties.
     pub fn is_data(self) -> bool {
         match self {
-            Self::Missing | Self::Extra | Self::RowCount | Self::Rows | Self::Sequence | Self::LargeObjects => true,
+            Self::Missing
+            | Self::Extra
+            | Self::RowCount
+            | Self::Rows
+            | Self::Sequence
+            | Self::LargeObjects => true,
             Self::Extension | Self::Definition | Self::Property => false,
         }
     }
@@ -66,7 +71,7 @@ impl std::fmt::Display for Difference {
             DifferenceKind::LargeObjects => "differ",
             DifferenceKind::Extension => "has another version",
             DifferenceKind::Definition => "is defined otherwise",
-            DifferenceKind::Property => "is set otherwise",
+            DifferenceKind::Property => "is not as it should be",
         };
         write!(f, "{} {what}", self.name)?;
         match (&self.expected, &self.found) {
@@ -80,17 +85,31 @@ impl std::fmt::Display for Difference {
 
 /// Every difference of `found` from `expected`; definitions are compared where `same_major` says that
 /// one major version of PostgreSQL printed both.
-pub fn compare(expected: &DatabaseState, found: &DatabaseState, same_major: bool) -> Vec<Difference> {
+pub fn compare(
+    expected: &DatabaseState,
+    found: &DatabaseState,
+    same_major: bool,
+) -> Vec<Difference> {
     let mut differences = Differences::default();
     differences.relations(expected, found);
     differences.sequences(expected, found);
     if expected.large_objects.count != found.large_objects.count {
         let (expected, found) = (expected.large_objects.count, found.large_objects.count);
-        differences.add(DifferenceKind::LargeObjects, "large objects", Some(expected), Some(found));
+        differences.add(
+            DifferenceKind::LargeObjects,
+            "large objects",
+            Some(expected),
+            Some(found),
+        );
     } else if let (Some(a), Some(b)) = (&expected.large_objects.digest, &found.large_objects.digest)
         && a != b
     {
-        differences.add(DifferenceKind::LargeObjects, "large objects", None::<u64>, None::<u64>);
+        differences.add(
+            DifferenceKind::LargeObjects,
+            "large objects",
+            None::<u64>,
+            None::<u64>,
+        );
     }
     differences.extensions(expected, found);
     if same_major {
@@ -104,14 +123,36 @@ pub fn compare(expected: &DatabaseState, found: &DatabaseState, same_major: bool
 struct Differences(Vec<Difference>);
 
 impl Differences {
-    fn add(&mut self, kind: DifferenceKind, name: &str, expected: Option<impl ToString>, found: Option<impl ToString>) {
-        let (expected, found) = (expected.map(|value| value.to_string()), found.map(|value| value.to_string()));
-        self.0.push(Difference { kind, name: name.to_owned(), expected, found });
+    fn add(
+        &mut self,
+        kind: DifferenceKind,
+        name: &str,
+        expected: Option<impl ToString>,
+        found: Option<impl ToString>,
+    ) {
+        let (expected, found) = (
+            expected.map(|value| value.to_string()),
+            found.map(|value| value.to_string()),
+        );
+        self.0.push(Difference {
+            kind,
+            name: name.to_owned(),
+            expected,
+            found,
+        });
     }
 
     fn relations(&mut self, expected: &DatabaseState, found: &DatabaseState) {
-        let wanted: BTreeMap<_, _> = expected.relations.iter().map(|relation| (relation.full_name(), relation)).collect();
-        let there: BTreeMap<_, _> = found.relations.iter().map(|relation| (relation.full_name(), relation)).collect();
+        let wanted: BTreeMap<_, _> = expected
+            .relations
+            .iter()
+            .map(|relation| (relation.full_name(), relation))
+            .collect();
+        let there: BTreeMap<_, _> = found
+            .relations
+            .iter()
+            .map(|relation| (relation.full_name(), relation))
+            .collect();
         for (name, relation) in &wanted {
             match there.get(name) {
                 Some(other) if other.kind == relation.kind => {
@@ -130,30 +171,58 @@ impl Differences {
     }
 
     fn sequences(&mut self, expected: &DatabaseState, found: &DatabaseState) {
-        let there: BTreeMap<_, _> = found.sequences.iter().map(|sequence| (sequence.full_name(), sequence)).collect();
+        let there: BTreeMap<_, _> = found
+            .sequences
+            .iter()
+            .map(|sequence| (sequence.full_name(), sequence))
+            .collect();
         let wanted: BTreeSet<_> = expected.sequences.iter().map(Sequence::full_name).collect();
         for sequence in &expected.sequences {
             let name = sequence.full_name();
             match there.get(&name) {
-                None => self.add(DifferenceKind::Missing, &name, Some(said(sequence.after)), None::<u64>),
+                None => self.add(
+                    DifferenceKind::Missing,
+                    &name,
+                    Some(said(sequence.after)),
+                    None::<u64>,
+                ),
                 Some(other) if !lies_between(sequence, other.before) => {
-                    self.add(DifferenceKind::Sequence, &name, Some(said(sequence.after)), Some(said(other.before)));
+                    self.add(
+                        DifferenceKind::Sequence,
+                        &name,
+                        Some(said(sequence.after)),
+                        Some(said(other.before)),
+                    );
                 }
                 Some(_) => {}
             }
         }
         for (name, sequence) in there.iter().filter(|(name, _)| !wanted.contains(*name)) {
-            self.add(DifferenceKind::Extra, name, None::<u64>, Some(said(sequence.before)));
+            self.add(
+                DifferenceKind::Extra,
+                name,
+                None::<u64>,
+                Some(said(sequence.before)),
+            );
         }
     }
 
     fn extensions(&mut self, expected: &DatabaseState, found: &DatabaseState) {
-        let there: BTreeMap<_, _> = found.extensions.iter().map(|extension| (&extension.name, &extension.version)).collect();
+        let there: BTreeMap<_, _> = found
+            .extensions
+            .iter()
+            .map(|extension| (&extension.name, &extension.version))
+            .collect();
         for extension in &expected.extensions {
             let version = there.get(&extension.name).copied();
             if version != Some(&extension.version) {
                 let name = format!("extension {}", extension.name);
-                self.add(DifferenceKind::Extension, &name, Some(&extension.version), Some(version.map_or("none", |version| version)));
+                self.add(
+                    DifferenceKind::Extension,
+                    &name,
+                    Some(&extension.version),
+                    Some(version.map_or("none", |version| version)),
+                );
             }
         }
     }
@@ -161,12 +230,27 @@ impl Differences {
     fn definitions(&mut self, expected: &DatabaseState, found: &DatabaseState) {
         let key = |state: &DatabaseState| -> BTreeSet<_> {
             let each = state.definitions.iter();
-            each.map(|definition| (definition.kind.clone(), definition.name.clone(), definition.digest.clone())).collect()
+            each.map(|definition| {
+                (
+                    definition.kind.clone(),
+                    definition.name.clone(),
+                    definition.digest.clone(),
+                )
+            })
+            .collect()
         };
         let (wanted, there) = (key(expected), key(found));
-        let names: BTreeSet<_> = wanted.symmetric_difference(&there).map(|(kind, name, _)| (kind, name)).collect();
+        let names: BTreeSet<_> = wanted
+            .symmetric_difference(&there)
+            .map(|(kind, name, _)| (kind, name))
+            .collect();
         for (kind, name) in names {
-            self.add(DifferenceKind::Definition, &format!("{kind} {name}"), None::<u64>, None::<u64>);
+            self.add(
+                DifferenceKind::Definition,
+                &format!("{kind} {name}"),
+                None::<u64>,
+                None::<u64>,
+            );
         }
     }
 
@@ -181,13 +265,26 @@ impl Differences {
         text("encoding", &wanted.encoding, &there.encoding);
         text("collation", &wanted.collate, &there.collate);
         text("ctype", &wanted.ctype, &there.ctype);
-        text("connection limit", &wanted.connection_limit.to_string(), &there.connection_limit.to_string());
+        text(
+            "connection limit",
+            &wanted.connection_limit.to_string(),
+            &there.connection_limit.to_string(),
+        );
         for (name, differs) in [
-            ("locale", (wanted.locale_provider, &wanted.locale) != (there.locale_provider, &there.locale)),
+            (
+                "locale",
+                (wanted.locale_provider, &wanted.locale) != (there.locale_provider, &there.locale),
+            ),
             ("comment", wanted.comment != there.comment),
-            ("settings", wanted.settings != there.settings),
-            ("grants on the database", wanted.grants != there.grants),
-            ("rights on the schema public", wanted.public_schema != there.public_schema),
+            ("the set of settings", wanted.settings != there.settings),
+            (
+                "the set of grants on the database",
+                wanted.grants != there.grants,
+            ),
+            (
+                "the set of rights on the schema public",
+                wanted.public_schema != there.public_schema,
+            ),
         ] {
             if differs {
                 self.add(DifferenceKind::Property, name, None::<u64>, None::<u64>);
@@ -202,12 +299,19 @@ fn lies_between(sequence: &Sequence, value: SequenceValue) -> bool {
     if before == after {
         return value == before;
     }
-    let (low, high) = (before.last_value.min(after.last_value), before.last_value.max(after.last_value));
+    let (low, high) = (
+        before.last_value.min(after.last_value),
+        before.last_value.max(after.last_value),
+    );
     (low..=high).contains(&value.last_value)
 }
 
 fn said(value: SequenceValue) -> String {
-    if value.is_called { value.last_value.to_string() } else { format!("{} (unused)", value.last_value) }
+    if value.is_called {
+        value.last_value.to_string()
+    } else {
+        format!("{} (unused)", value.last_value)
+    }
 }
 
 #[cfg(test)]
@@ -234,7 +338,10 @@ mod tests {
         found.definitions[0].digest = "00".into();
         found.properties.owner = "postgres".into();
         found.properties.grants.clear();
-        let lines: Vec<String> = compare(&wanted, &found, true).iter().map(ToString::to_string).collect();
+        let lines: Vec<String> = compare(&wanted, &found, true)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         insta::assert_snapshot!(lines.join("\n"), @r"
         rbac.roles has other rows
         rbac.subjects has another number of rows (7, not 4000)
@@ -244,10 +351,14 @@ mod tests {
         large objects differ
         extension citext has another version (2, not 1.6)
         index rbac.i is defined otherwise
-        owner is set otherwise (postgres, not pe-rbac)
-        grants on the database is set otherwise
+        owner is not as it should be (postgres, not pe-rbac)
+        the set of grants on the database is not as it should be
         ");
-        assert!(compare(&wanted, &found, false).iter().all(|difference| difference.kind != DifferenceKind::Definition));
+        assert!(
+            compare(&wanted, &found, false)
+                .iter()
+                .all(|difference| difference.kind != DifferenceKind::Definition)
+        );
     }
 
     #[test]

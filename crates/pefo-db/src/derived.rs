@@ -41,7 +41,12 @@ impl Purpose {
         match name {
             _ if name.ends_with(SHADOW) || name.ends_with(SWAPPING) => Self::Shadow,
             _ if name.ends_with(DRILL) => Self::Drill,
-            _ if name.rfind(KEPT).is_some_and(|at| kept_key(&name[at + KEPT.len()..]).is_some()) => Self::Kept,
+            _ if name
+                .rfind(KEPT)
+                .is_some_and(|at| kept_key(&name[at + KEPT.len()..]).is_some()) =>
+            {
+                Self::Kept
+            }
             _ => Self::Ordinary,
         }
     }
@@ -57,14 +62,18 @@ impl Derived {
     pub(crate) fn of(live: &DatabaseName) -> Self {
         let name = live.as_str();
         if name.len() + LONGEST_SUFFIX <= MAX_IDENTIFIER_BYTES {
-            return Self { stem: name.to_owned() };
+            return Self {
+                stem: name.to_owned(),
+            };
         }
         let digest = &blake3::hash(name.as_bytes()).to_hex()[..8];
         let mut end = MAX_IDENTIFIER_BYTES - LONGEST_SUFFIX - 1 - digest.len();
         while !name.is_char_boundary(end) {
             end -= 1;
         }
-        Self { stem: format!("{}~{digest}", &name[..end]) }
+        Self {
+            stem: format!("{}~{digest}", &name[..end]),
+        }
     }
 
     pub(crate) fn shadow(&self) -> Result<DatabaseName> {
@@ -85,22 +94,36 @@ impl Derived {
     /// # Errors
     /// `Invalid`, where a thousand were kept in the same second.
     pub(crate) fn kept(&self, at: Timestamp, existing: &[DatabaseName]) -> Result<DatabaseName> {
-        let time: String = at.to_string().chars().filter(|char| !matches!(char, '-' | ':')).collect();
+        let time: String = at
+            .to_string()
+            .chars()
+            .filter(|char| !matches!(char, '-' | ':'))
+            .collect();
         for counter in 1..=MAX_COUNTER {
-            let suffix = if counter == 1 { String::new() } else { format!("-{counter}") };
+            let suffix = if counter == 1 {
+                String::new()
+            } else {
+                format!("-{counter}")
+            };
             let name = DatabaseName::new(format!("{}{KEPT}{time}{suffix}", self.stem))?;
             if !existing.contains(&name) {
                 return Ok(name);
             }
         }
-        Err(Error::invalid(format!("{MAX_COUNTER} databases are kept of {} from {time} already", self.stem)))
+        Err(Error::invalid(format!(
+            "{MAX_COUNTER} databases are kept of {} from {time} already",
+            self.stem
+        )))
     }
 
     /// Those of `databases` that are kept of this one, the newest first.
     pub(crate) fn kept_among(&self, databases: &[DatabaseName]) -> Vec<DatabaseName> {
         let prefix = format!("{}{KEPT}", self.stem);
         let key = |name: &DatabaseName| kept_key(name.as_str().strip_prefix(&prefix)?);
-        let mut kept: Vec<_> = databases.iter().filter_map(|name| Some((key(name)?, name.clone()))).collect();
+        let mut kept: Vec<_> = databases
+            .iter()
+            .filter_map(|name| Some((key(name)?, name.clone())))
+            .collect();
         kept.sort();
         kept.into_iter().rev().map(|(_, name)| name).collect()
     }
@@ -109,7 +132,13 @@ impl Derived {
 /// Time and counter of a kept name's end, as something that sorts; `None` where it is not one.
 fn kept_key(end: &str) -> Option<(String, u32)> {
     let (time, counter) = match end.split_once('-') {
-        Some((time, counter)) => (time, counter.parse().ok().filter(|counter| (2..=MAX_COUNTER).contains(counter))?),
+        Some((time, counter)) => (
+            time,
+            counter
+                .parse()
+                .ok()
+                .filter(|counter| (2..=MAX_COUNTER).contains(counter))?,
+        ),
         None => (end, 1),
     };
     let shape = |(at, byte): (usize, u8)| match at {
@@ -139,10 +168,19 @@ mod tests {
         assert_eq!(derived.shadow().unwrap().as_str(), "pe-rbac.pefo-shadow");
         let first = derived.kept(at(1_763_800_000), &[]).unwrap();
         assert_eq!(first.as_str(), "pe-rbac.pefo-kept-20251122T082640Z");
-        let second = derived.kept(at(1_763_800_000), std::slice::from_ref(&first)).unwrap();
+        let second = derived
+            .kept(at(1_763_800_000), std::slice::from_ref(&first))
+            .unwrap();
         assert_eq!(second.as_str(), "pe-rbac.pefo-kept-20251122T082640Z-2");
         let third = derived.kept(at(1_763_800_001), &[]).unwrap();
-        let all = [first.clone(), third.clone(), name("pe-rbac"), second.clone(), name("pe-rbac.pefo-kept-x"), name("x.pefo-kept-20251122T082640Z")];
+        let all = [
+            first.clone(),
+            third.clone(),
+            name("pe-rbac"),
+            second.clone(),
+            name("pe-rbac.pefo-kept-x"),
+            name("x.pefo-kept-20251122T082640Z"),
+        ];
         assert_eq!(derived.kept_among(&all), [third, second, first]);
     }
 
@@ -150,8 +188,14 @@ mod tests {
     fn a_database_is_told_by_its_name() {
         assert_eq!(Purpose::of(&name("pe-rbac")), Purpose::Ordinary);
         assert_eq!(Purpose::of(&name("pe-rbac.pefo-shadow")), Purpose::Shadow);
-        assert_eq!(Purpose::of(&name("pe-rbac.pefo-kept-20251122T082640Z-2")), Purpose::Kept);
-        assert_eq!(Purpose::of(&name("pe-rbac.pefo-kept-yesterday")), Purpose::Ordinary);
+        assert_eq!(
+            Purpose::of(&name("pe-rbac.pefo-kept-20251122T082640Z-2")),
+            Purpose::Kept
+        );
+        assert_eq!(
+            Purpose::of(&name("pe-rbac.pefo-kept-yesterday")),
+            Purpose::Ordinary
+        );
     }
 
     proptest! {

@@ -40,7 +40,12 @@ pub struct DumpOptions {
 
 impl Default for DumpOptions {
     fn default() -> Self {
-        Self { jobs: 2, product_version: None, lock_wait_seconds: 60, disk: Disk::new() }
+        Self {
+            jobs: 2,
+            product_version: None,
+            lock_wait_seconds: 60,
+            disk: Disk::new(),
+        }
     }
 }
 
@@ -84,7 +89,9 @@ pub async fn dump(
 ) -> Result<DumpManifest> {
     if std::fs::symlink_metadata(dir).is_ok() {
         let message = format!("{} exists already", dir.display());
-        return Err(Error::refused("db-dump-exists", message).hint("a dump goes into a new directory"));
+        return Err(
+            Error::refused("db-dump-exists", message).hint("a dump goes into a new directory")
+        );
     }
     let outcome = dump_into(server, tools, database, dir, options, clock, progress).await;
     if outcome.is_err() {
@@ -108,20 +115,38 @@ async fn dump_into(
     let server_version_num = session.version_num().await?;
     let server_major = server_version_num / 10_000;
     if server_major < OLDEST_SERVER {
-        let message = format!("the server is PostgreSQL {server_major}; {OLDEST_SERVER} is the oldest that can be digested");
+        let message = format!(
+            "the server is PostgreSQL {server_major}; {OLDEST_SERVER} is the oldest that can be digested"
+        );
         return Err(Error::refused("db-server-unsupported", message));
     }
     if pg_dump.major < server_major {
-        let message = format!("{} cannot dump a server of version {server_major}", pg_dump.text);
+        let message = format!(
+            "{} cannot dump a server of version {server_major}",
+            pg_dump.text
+        );
         return Err(Error::refused("db-tool-older-than-server", message)
             .hint(format!("install postgresql-client-{server_major}, or point [database] bin_dir at the server's own programs")));
     }
 
-    session.batch("begin the snapshot", "begin isolation level repeatable read read only").await?;
-    let row = session.row("export the snapshot", "select pg_catalog.pg_export_snapshot()", &[]).await?;
+    session
+        .batch(
+            "begin the snapshot",
+            "begin isolation level repeatable read read only",
+        )
+        .await?;
+    let row = session
+        .row(
+            "export the snapshot",
+            "select pg_catalog.pg_export_snapshot()",
+            &[],
+        )
+        .await?;
     let snapshot: String = get(&row, 0)?;
     let taken_at = clock.now();
-    let row = session.row("read the WAL position and size", POSITION, &[]).await?;
+    let row = session
+        .row("read the WAL position and size", POSITION, &[])
+        .await?;
     let (wal_lsn, size): (PgLsn, i64) = (get(&row, 0)?, get(&row, 1)?);
 
     let invocation = tools
@@ -130,7 +155,10 @@ async fn dump_into(
         .arg(format!("--jobs={}", options.jobs))
         .arg("--compress=0")
         .arg("--no-subscriptions")
-        .arg(format!("--lock-wait-timeout={}s", options.lock_wait_seconds))
+        .arg(format!(
+            "--lock-wait-timeout={}s",
+            options.lock_wait_seconds
+        ))
         .arg(format!("--snapshot={snapshot}"))
         .arg("--file")
         .arg(dir)
@@ -138,11 +166,20 @@ async fn dump_into(
     progress.begin("dump", None, u64::try_from(size).ok());
     // Together: while pg_dump writes, the same snapshot is counted and digested. Both are waited for,
     // so that no pg_dump is left running when the other fails.
-    let (dumped, state) = tokio::join!(tools.run(invocation.clone()), state::collect(&session, progress));
-    dumped?.success(&invocation).map_err(|error| explain(error, dir))?;
+    let (dumped, state) = tokio::join!(
+        tools.run(invocation.clone()),
+        state::collect(&session, progress)
+    );
+    dumped?
+        .success(&invocation)
+        .map_err(|error| explain(error, dir))?;
     let mut state = state?;
     for (schema, name, value) in state::read_sequences(&session).await? {
-        if let Some(sequence) = state.sequences.iter_mut().find(|sequence| (&sequence.schema, &sequence.name) == (&schema, &name)) {
+        if let Some(sequence) = state
+            .sequences
+            .iter_mut()
+            .find(|sequence| (&sequence.schema, &sequence.name) == (&schema, &name))
+        {
             sequence.after = value;
         }
     }
@@ -172,11 +209,16 @@ const POSITION: &str = "\
 select case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_replay_lsn() else pg_catalog.pg_current_wal_lsn() end, \
        pg_catalog.pg_database_size(pg_catalog.current_database())";
 
-
 async fn digest_files(dir: &Path) -> Result<Vec<DumpFile>> {
     let dir = dir.to_owned();
     let files = tokio::task::spawn_blocking(move || list_files(&dir)).await;
-    files.map_err(|error| Error::new(ErrorKind::Child, "digest the dump: the thread that did it died").with_source(error))?
+    files.map_err(|error| {
+        Error::new(
+            ErrorKind::Child,
+            "digest the dump: the thread that did it died",
+        )
+        .with_source(error)
+    })?
 }
 
 /// Last of all: a directory that has it is a whole dump.
@@ -187,14 +229,20 @@ fn write_manifest(disk: &Disk, dir: &Path, manifest: &DumpManifest) -> Result<()
         Some((uid, gid)) => attributes.owner(uid, gid),
         None => attributes,
     };
-    disk.publish(&dir.join(DumpManifest::FILE_NAME), manifest.to_json()?.as_bytes(), &attributes)
+    disk.publish(
+        &dir.join(DumpManifest::FILE_NAME),
+        manifest.to_json()?.as_bytes(),
+        &attributes,
+    )
 }
 
 fn explain(error: Error, dir: &Path) -> Error {
     let said = error.to_string();
     if said.contains("could not create directory") || said.contains("Permission denied") {
         let parent = dir.parent().unwrap_or(dir).display().to_string();
-        return error.hint(format!("the user that pg_dump runs as must be able to write {parent}"));
+        return error.hint(format!(
+            "the user that pg_dump runs as must be able to write {parent}"
+        ));
     }
     error
 }

@@ -41,7 +41,12 @@ impl ServerFacts {
     ///
     /// # Errors
     /// `Unreachable` or `Denied` by the server; `NotFound` where there is no `pg_restore`.
-    pub async fn gather(server: &Server, tools: &Tools, manifest: &DumpManifest, database: &DatabaseName) -> Result<Self> {
+    pub async fn gather(
+        server: &Server,
+        tools: &Tools,
+        manifest: &DumpManifest,
+        database: &DatabaseName,
+    ) -> Result<Self> {
         let pg_restore = tools.version("pg_restore").await?;
         let session = server.maintain().await?;
         let encoding = &manifest.state.properties.encoding;
@@ -52,8 +57,16 @@ impl ServerFacts {
             knows_encoding: get(&row, 1)?,
             has_icu: get(&row, 2)?,
             roles: names(&session, "select rolname::text from pg_catalog.pg_roles").await?,
-            extensions: names(&session, "select name::text from pg_catalog.pg_available_extensions").await?,
-            databases: list_in(&session).await?.into_iter().map(|database| database.name).collect(),
+            extensions: names(
+                &session,
+                "select name::text from pg_catalog.pg_available_extensions",
+            )
+            .await?,
+            databases: list_in(&session)
+                .await?
+                .into_iter()
+                .map(|database| database.name)
+                .collect(),
             prepared_transactions: prepared_transactions(&session, database).await?,
             replication: replication(&session, database).await?,
             pg_restore,
@@ -72,9 +85,18 @@ async fn names(session: &Session, query: &str) -> Result<BTreeSet<String>> {
 }
 
 /// Prepared transactions in `database`, which no termination of sessions removes.
-pub(crate) async fn prepared_transactions(session: &Session, database: &DatabaseName) -> Result<Vec<String>> {
+pub(crate) async fn prepared_transactions(
+    session: &Session,
+    database: &DatabaseName,
+) -> Result<Vec<String>> {
     let query = "select gid from pg_catalog.pg_prepared_xacts where database = $1::text::name";
-    let rows = session.rows("look for prepared transactions", query, &[&database.as_str()]).await?;
+    let rows = session
+        .rows(
+            "look for prepared transactions",
+            query,
+            &[&database.as_str()],
+        )
+        .await?;
     rows.iter().map(|row| get(row, 0)).collect()
 }
 
@@ -83,6 +105,8 @@ async fn replication(session: &Session, database: &DatabaseName) -> Result<Vec<S
     let query = "select 'slot ' || slot_name::text from pg_catalog.pg_replication_slots where database = $1::text::name \
                  union all select 'subscription ' || s.subname::text from pg_catalog.pg_subscription s \
                  join pg_catalog.pg_database d on d.oid = s.subdbid where d.datname = $1::text::name";
-    let rows = session.rows("look for replication", query, &[&database.as_str()]).await?;
+    let rows = session
+        .rows("look for replication", query, &[&database.as_str()])
+        .await?;
     rows.iter().map(|row| get(row, 0)).collect()
 }

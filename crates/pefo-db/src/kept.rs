@@ -19,12 +19,20 @@ pub async fn kept(server: &Server, database: &DatabaseName) -> Result<Vec<Databa
 }
 
 async fn kept_in(session: &Session, database: &DatabaseName) -> Result<Vec<DatabaseName>> {
-    let names: Vec<DatabaseName> = list_in(session).await?.into_iter().map(|database| database.name).collect();
+    let names: Vec<DatabaseName> = list_in(session)
+        .await?
+        .into_iter()
+        .map(|database| database.name)
+        .collect();
     Ok(Derived::of(database).kept_among(&names))
 }
 
 /// Drops all but the newest `keep`; never the live one, whose name is no kept one's.
-pub(crate) async fn prune(session: &Session, database: &DatabaseName, keep: usize) -> Result<Vec<DatabaseName>> {
+pub(crate) async fn prune(
+    session: &Session,
+    database: &DatabaseName,
+    keep: usize,
+) -> Result<Vec<DatabaseName>> {
     let mut pruned = Vec::new();
     for name in kept_in(session, database).await?.into_iter().skip(keep) {
         drop_database(session, &name).await?;
@@ -38,16 +46,36 @@ pub(crate) async fn prune(session: &Session, database: &DatabaseName, keep: usiz
 ///
 /// # Errors
 /// `NotFound` where none is kept; `Locked` where a restore runs; the refusal `db-in-use`.
-pub async fn rollback(server: &Server, database: &DatabaseName, clock: &dyn Clock) -> Result<SwapReport> {
+pub async fn rollback(
+    server: &Server,
+    database: &DatabaseName,
+    clock: &dyn Clock,
+) -> Result<SwapReport> {
     let maintenance = lock(server, database).await?;
-    let names: Vec<DatabaseName> = list_in(&maintenance).await?.into_iter().map(|database| database.name).collect();
+    let names: Vec<DatabaseName> = list_in(&maintenance)
+        .await?
+        .into_iter()
+        .map(|database| database.name)
+        .collect();
     let derived = Derived::of(database);
     let kept = derived.kept_among(&names);
     let Some(newest) = kept.first() else {
         let message = format!("no previous database of {database} is kept");
-        return Err(Error::new(ErrorKind::NotFound, message).hint("[database] keep_previous says how many are kept at a restore"));
+        return Err(Error::new(ErrorKind::NotFound, message)
+            .hint("[database] keep_previous says how many are kept at a restore"));
     };
-    let goes_to = if names.contains(database) { Some(derived.kept(clock.now(), &names)?) } else { None };
+    let goes_to = if names.contains(database) {
+        Some(derived.kept(clock.now(), &names)?)
+    } else {
+        None
+    };
     let between = derived.swapping()?;
-    Swap { live: database, incoming: newest, between: &between, kept: goes_to.as_ref() }.execute(server, clock).await
+    Swap {
+        live: database,
+        incoming: newest,
+        between: &between,
+        kept: goes_to.as_ref(),
+    }
+    .execute(server, clock)
+    .await
 }

@@ -18,11 +18,11 @@
 //! # async fn example() -> pefo_core::Result<()> {
 //! let tools = Tools::new(Arc::new(DirectLauncher::default()));
 //! let database = DatabaseName::new("pe-rbac")?;
-//! let active = Server::on_tcp("active.example.com", "pe-postgres")?.passfile("/etc/pefo/pgpass");
+//! let active = Server::on_tcp("active.example.com", "pe-postgres").passfile("/etc/pefo/pgpass");
 //! let dir = Path::new("/var/lib/pefo/pe-rbac.1");
 //! pefo_db::dump(&active, &tools, &database, dir, &DumpOptions::default(), &SystemClock, &Silent).await?;
 //!
-//! let spare = Server::on_socket("/var/run/postgresql", "pe-postgres")?;
+//! let spare = Server::on_socket("/var/run/postgresql", "pe-postgres");
 //! let options = RestoreOptions::default().keep_previous(2);
 //! let report = pefo_db::restore(&spare, &tools, &database, dir, &options, &SystemClock, &Silent).await?;
 //! assert!(report.notes.is_empty());
@@ -59,11 +59,13 @@ pub use list::{DatabaseInfo, list};
 pub use manifest::{DumpFile, DumpManifest};
 pub use name::{DatabaseName, MAX_IDENTIFIER_BYTES};
 pub use plan::{RestoreOptions, RestorePlan, plan_restore};
-pub use restore::{RestoreOutcome, RestoreReport, StepTime, VerifyReport, drill, execute, restore, verify};
+pub use restore::{
+    RestoreOutcome, RestoreReport, StepTime, VerifyReport, drill, execute, restore, verify,
+};
 pub use server::{Host, Server};
 pub use state::{
-    DIGEST_ALGORITHM, DatabaseState, Definition, Extension, Grant, LargeObjects, LocaleProvider, Properties, Relation, RelationKind,
-    SchemaRights, Sequence, SequenceValue, Settings,
+    DIGEST_ALGORITHM, DatabaseState, Definition, Extension, Grant, LargeObjects, LocaleProvider,
+    Properties, Relation, RelationKind, SchemaRights, Sequence, SequenceValue, Settings,
 };
 pub use swap::SwapReport;
 pub use tools::{ToolVersion, Tools};

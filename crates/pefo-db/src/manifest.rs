@@ -74,7 +74,8 @@ impl DumpManifest {
     /// `Invalid`, where it cannot be written as JSON (it always can).
     pub fn to_json(&self) -> Result<String> {
         let text = serde_json::to_string_pretty(self);
-        text.map(|text| text + "\n").map_err(|error| Error::invalid(format!("write manifest: {error}")).with_source(error))
+        text.map(|text| text + "\n")
+            .map_err(|error| Error::invalid(format!("write manifest: {error}")).with_source(error))
     }
 
     /// Parses a manifest.
@@ -83,14 +84,19 @@ impl DumpManifest {
     /// `Invalid` where it is malformed or holds anything unknown; the refusal `db-manifest-format`
     /// where a newer program wrote it.
     pub fn parse(text: &str) -> Result<Self> {
-        let malformed = |error: serde_json::Error| Error::invalid(format!("database manifest: {error}")).with_source(error);
+        let malformed = |error: serde_json::Error| {
+            Error::invalid(format!("database manifest: {error}")).with_source(error)
+        };
         let value: serde_json::Value = serde_json::from_str(text).map_err(malformed)?;
         // Looked at first: a newer format's unknown fields are no damage.
         match value.get("format").and_then(serde_json::Value::as_u64) {
             Some(format) if format == u64::from(FORMAT) => {}
             Some(format) => {
-                let message = format!("the database manifest has format {format}, this program reads {FORMAT}");
-                return Err(Error::refused("db-manifest-format", message).hint("upgrade pefo on this master"));
+                let message = format!(
+                    "the database manifest has format {format}, this program reads {FORMAT}"
+                );
+                return Err(Error::refused("db-manifest-format", message)
+                    .hint("upgrade pefo on this master"));
             }
             None => return Err(Error::invalid("database manifest: it has no format number")),
         }
@@ -106,10 +112,12 @@ impl DumpManifest {
     /// As [`DumpManifest::parse`]; `Io` where there is none: the dump was never finished.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(Self::FILE_NAME);
-        let bytes = read_capped(&path, MAX_BYTES)
-            .map_err(|error| error.hint("a dump without its manifest was not finished: dump again"))?;
-        let text = String::from_utf8(bytes)
-            .map_err(|error| Error::invalid(format!("{} is not UTF-8", path.display())).with_source(error))?;
+        let bytes = read_capped(&path, MAX_BYTES).map_err(|error| {
+            error.hint("a dump without its manifest was not finished: dump again")
+        })?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            Error::invalid(format!("{} is not UTF-8", path.display())).with_source(error)
+        })?;
         Self::parse(&text).map_err(|error| error.context(path.display()))
     }
 
@@ -120,15 +128,40 @@ impl DumpManifest {
 
     fn validate(&self) -> Result<()> {
         let strictly = |what: &str, ordered: bool| {
-            if ordered { Ok(()) } else { Err(Error::invalid(format!("database manifest: {what} are not in order, or one is there twice"))) }
+            if ordered {
+                Ok(())
+            } else {
+                Err(Error::invalid(format!(
+                    "database manifest: {what} are not in order, or one is there twice"
+                )))
+            }
         };
         let state = &self.state;
-        strictly("relations", state.relations.is_sorted_by(|a, b| (&a.schema, &a.name) < (&b.schema, &b.name)))?;
-        strictly("sequences", state.sequences.is_sorted_by(|a, b| (&a.schema, &a.name) < (&b.schema, &b.name)))?;
-        strictly("extensions", state.extensions.is_sorted_by(|a, b| a.name < b.name))?;
+        strictly(
+            "relations",
+            state
+                .relations
+                .is_sorted_by(|a, b| (&a.schema, &a.name) < (&b.schema, &b.name)),
+        )?;
+        strictly(
+            "sequences",
+            state
+                .sequences
+                .is_sorted_by(|a, b| (&a.schema, &a.name) < (&b.schema, &b.name)),
+        )?;
+        strictly(
+            "extensions",
+            state.extensions.is_sorted_by(|a, b| a.name < b.name),
+        )?;
         strictly("files", self.files.is_sorted_by(|a, b| a.path < b.path))?;
-        if state.relations.iter().any(|relation| relation.rows.is_some() != relation.digest.is_some()) {
-            return Err(Error::invalid("database manifest: a table has a row count without a digest, or the reverse"));
+        if state
+            .relations
+            .iter()
+            .any(|relation| relation.rows.is_some() != relation.digest.is_some())
+        {
+            return Err(Error::invalid(
+                "database manifest: a table has a row count without a digest, or the reverse",
+            ));
         }
         Ok(())
     }
@@ -138,7 +171,10 @@ impl DumpManifest {
     /// # Errors
     /// The refusal `db-dump-damaged`, naming the files that are missing, changed or foreign.
     pub fn check_files(&self, dir: &Path) -> Result<()> {
-        let found: BTreeMap<_, _> = list_files(dir)?.into_iter().map(|file| (file.path.clone(), file)).collect();
+        let found: BTreeMap<_, _> = list_files(dir)?
+            .into_iter()
+            .map(|file| (file.path.clone(), file))
+            .collect();
         let expected: BTreeMap<_, _> = self.files.iter().map(|file| (&file.path, file)).collect();
         let mut wrong: Vec<String> = Vec::new();
         for (path, file) in &expected {
@@ -148,38 +184,70 @@ impl DumpManifest {
                 Some(_) => {}
             }
         }
-        wrong.extend(found.keys().filter(|path| !expected.contains_key(path)).map(|path| format!("{path} is not of the dump")));
+        wrong.extend(
+            found
+                .keys()
+                .filter(|path| !expected.contains_key(path))
+                .map(|path| format!("{path} is not of the dump")),
+        );
         if wrong.is_empty() {
             return Ok(());
         }
-        let message = format!("the dump in {} is damaged: {}", dir.display(), first_few(&wrong));
-        Err(Error::refused("db-dump-damaged", message).hint("fetch or dump it again; nothing was changed"))
+        let message = format!(
+            "the dump in {} is damaged: {}",
+            dir.display(),
+            first_few(&wrong)
+        );
+        Err(Error::refused("db-dump-damaged", message)
+            .hint("fetch or dump it again; nothing was changed"))
     }
 }
 
 /// The first of many, and how many more there are.
 pub(crate) fn first_few(items: &[String]) -> String {
     const SHOWN: usize = 5;
-    let shown = items.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-    if items.len() > SHOWN { format!("{shown} and {} more", items.len() - SHOWN) } else { shown }
+    let shown = items
+        .iter()
+        .take(SHOWN)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    if items.len() > SHOWN {
+        format!("{shown} and {} more", items.len() - SHOWN)
+    } else {
+        shown
+    }
 }
 
 /// Every file below `dir` but the manifest, digested, by path. Blocks.
 pub(crate) fn list_files(dir: &Path) -> Result<Vec<DumpFile>> {
     let mut files = Vec::new();
-    for entry in walkdir::WalkDir::new(dir).min_depth(1).same_file_system(true) {
+    for entry in walkdir::WalkDir::new(dir)
+        .min_depth(1)
+        .same_file_system(true)
+    {
         let entry = entry.map_err(|error| Error::io("list", dir, error.into()))?;
         let path = RelPath::below(dir, entry.path())?;
         if entry.file_type().is_dir() || path.as_str() == DumpManifest::FILE_NAME {
             continue;
         }
         if !entry.file_type().is_file() {
-            return Err(Error::refused("db-dump-damaged", format!("{} is not a regular file", entry.path().display())));
+            return Err(Error::refused(
+                "db-dump-damaged",
+                format!("{} is not a regular file", entry.path().display()),
+            ));
         }
         let mut hasher = blake3::Hasher::new();
-        let file = std::fs::File::open(entry.path()).map_err(|error| Error::io("open", entry.path(), error))?;
-        hasher.update_reader(file).map_err(|error| Error::io("read", entry.path(), error))?;
-        files.push(DumpFile { path, size: hasher.count(), blake3: hasher.finalize().to_hex().to_string() });
+        let file = std::fs::File::open(entry.path())
+            .map_err(|error| Error::io("open", entry.path(), error))?;
+        hasher
+            .update_reader(file)
+            .map_err(|error| Error::io("read", entry.path(), error))?;
+        files.push(DumpFile {
+            path,
+            size: hasher.count(),
+            blake3: hasher.finalize().to_hex().to_string(),
+        });
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(files)
@@ -194,9 +262,12 @@ mod lsn {
         serializer.collect_str(lsn)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PgLsn, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<PgLsn, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|_| D::Error::custom(format!("{text:?} is no WAL position")))
+        text.parse()
+            .map_err(|_| D::Error::custom(format!("{text:?} is no WAL position")))
     }
 }
 

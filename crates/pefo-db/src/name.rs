@@ -36,6 +36,11 @@ impl DatabaseName {
         Err(Error::invalid(format!("database name {name:?} {reason}")))
     }
 
+    /// The database that every server has.
+    pub(crate) fn postgres() -> Self {
+        Self("postgres".to_owned())
+    }
+
     /// The name as it is.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -86,13 +91,20 @@ pub(crate) fn quote_qualified(schema: &str, name: &str) -> String {
 /// `text` as an SQL literal that means the same whatever `standard_conforming_strings` says.
 pub(crate) fn quote_literal(text: &str) -> String {
     let doubled = text.replace('\'', "''");
-    if text.contains('\\') { format!(" E'{}'", doubled.replace('\\', "\\\\")) } else { format!("'{doubled}'") }
+    if text.contains('\\') {
+        format!(" E'{}'", doubled.replace('\\', "\\\\"))
+    } else {
+        format!("'{doubled}'")
+    }
 }
 
 /// `dbname='…'`: a connection string of libpq, so that a database called `a=b` or `postgresql://x`
 /// is never taken for one itself.
 pub(crate) fn connection_string(database: &DatabaseName) -> String {
-    format!("dbname='{}'", database.0.replace('\\', "\\\\").replace('\'', "\\'"))
+    format!(
+        "dbname='{}'",
+        database.0.replace('\\', "\\\\").replace('\'', "\\'")
+    )
 }
 
 /// Splits the stored value of a setting that holds a list of names (`search_path`): elements are
@@ -139,7 +151,16 @@ mod tests {
         for name in ["", "a\0b", &"x".repeat(64), &"ü".repeat(32)] {
             assert!(DatabaseName::new(name).is_err(), "{name:?} was accepted");
         }
-        for name in ["pe-rbac", "a b", "\"", "'", "Ünï", "a=b", "postgresql://x", &"x".repeat(63)] {
+        for name in [
+            "pe-rbac",
+            "a b",
+            "\"",
+            "'",
+            "Ünï",
+            "a=b",
+            "postgresql://x",
+            &"x".repeat(63),
+        ] {
             assert_eq!(DatabaseName::new(name).unwrap().as_str(), name);
         }
     }
@@ -156,7 +177,10 @@ mod tests {
     #[test]
     fn a_search_path_is_split_as_postgresql_splits_it() {
         assert_eq!(split_name_list("rbac, public"), ["rbac", "public"]);
-        assert_eq!(split_name_list(r#""$user", "A, ""b""",c"#), ["$user", "A, \"b\"", "c"]);
+        assert_eq!(
+            split_name_list(r#""$user", "A, ""b""",c"#),
+            ["$user", "A, \"b\"", "c"]
+        );
         assert_eq!(split_name_list(r#""""#), [""]);
         assert!(split_name_list("").is_empty());
     }

@@ -19,17 +19,30 @@ const MAX_BYTES: u64 = 1 << 20;
 /// # Errors
 /// `Io` where it cannot be read; `Config` where others than its owner may read it (libpq would ignore
 /// it in silence).
-pub(crate) fn password(path: &Path, host: &str, port: u16, database: &str, user: &str) -> Result<Option<String>> {
+pub(crate) fn password(
+    path: &Path,
+    host: &str,
+    port: u16,
+    database: &str,
+    user: &str,
+) -> Result<Option<String>> {
     let meta = std::fs::metadata(path).map_err(|error| Error::io("examine", path, error))?;
     if meta.permissions().mode() & 0o077 != 0 {
-        let message = format!("password file {} may be read by others than its owner", path.display());
-        return Err(Error::new(ErrorKind::Config, message).hint(format!("run chmod 0600 {}", path.display())));
+        let message = format!(
+            "password file {} may be read by others than its owner",
+            path.display()
+        );
+        return Err(Error::new(ErrorKind::Config, message)
+            .hint(format!("run chmod 0600 {}", path.display())));
     }
     let bytes = read_capped(path, MAX_BYTES)?;
-    let text = String::from_utf8(bytes)
-        .map_err(|error| Error::invalid(format!("password file {} is not UTF-8", path.display())).with_source(error))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        Error::invalid(format!("password file {} is not UTF-8", path.display())).with_source(error)
+    })?;
     let port = port.to_string();
-    Ok(text.lines().find_map(|line| matching(line, [host, &port, database, user])))
+    Ok(text
+        .lines()
+        .find_map(|line| matching(line, [host, &port, database, user])))
 }
 
 fn matching(line: &str, wanted: [&str; 4]) -> Option<String> {
@@ -69,7 +82,11 @@ fn unescape(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut chars = text.chars();
     while let Some(char) = chars.next() {
-        plain.push(if char == '\\' { chars.next().unwrap_or('\\') } else { char });
+        plain.push(if char == '\\' {
+            chars.next().unwrap_or('\\')
+        } else {
+            char
+        });
     }
     plain
 }
@@ -82,8 +99,14 @@ mod tests {
     #[test]
     fn the_first_matching_line_wins() {
         let wanted = ["db.lab", "5432", "pe-rbac", "pe"];
-        assert_eq!(matching("db.lab:5432:pe-rbac:pe:secret", wanted).as_deref(), Some("secret"));
-        assert_eq!(matching("*:*:*:pe:a:b\\\\c", wanted).as_deref(), Some("a:b\\c"));
+        assert_eq!(
+            matching("db.lab:5432:pe-rbac:pe:secret", wanted).as_deref(),
+            Some("secret")
+        );
+        assert_eq!(
+            matching("*:*:*:pe:a:b\\\\c", wanted).as_deref(),
+            Some("a:b\\c")
+        );
         assert_eq!(matching("#*:*:*:*:x", wanted), None);
         assert_eq!(matching("db.lab:5433:pe-rbac:pe:x", wanted), None);
         assert_eq!(matching("db.lab:5432:pe-rbac", wanted), None);
@@ -94,7 +117,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pass");
         let attributes = pefo_core::disk::Attributes::mode(0o644);
-        pefo_core::disk::Disk::new().publish(&path, b"*:*:*:*:x", &attributes).unwrap();
+        pefo_core::disk::Disk::new()
+            .publish(&path, b"*:*:*:*:x", &attributes)
+            .unwrap();
         let error = password(&path, "h", 1, "d", "u").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(!error.to_string().contains('*'));

@@ -32,7 +32,13 @@ pub struct RestoreOptions {
 
 impl Default for RestoreOptions {
     fn default() -> Self {
-        Self { jobs: 2, keep_previous: 1, product_version: None, even_if_unchanged: false, accept: BTreeSet::new() }
+        Self {
+            jobs: 2,
+            keep_previous: 1,
+            product_version: None,
+            even_if_unchanged: false,
+            accept: BTreeSet::new(),
+        }
     }
 }
 
@@ -108,15 +114,34 @@ pub struct RestorePlan {
 impl RestorePlan {
     /// The steps, one a line, for people.
     pub fn steps(&self) -> Vec<String> {
-        let mut steps: Vec<String> = self.leftovers.iter().map(|name| format!("drop {name}, left by a killed run")).collect();
+        let mut steps: Vec<String> = self
+            .leftovers
+            .iter()
+            .map(|name| format!("drop {name}, left by a killed run"))
+            .collect();
         let properties = &self.manifest.state.properties;
-        steps.push(format!("create {} (owner {}, {}, {})", self.shadow, properties.owner, properties.encoding, properties.collate));
-        steps.push(format!("restore {} tables with {} rows into it, {} at once", self.tables, self.rows, self.jobs));
+        steps.push(format!(
+            "create {} (owner {}, {}, {})",
+            self.shadow, properties.owner, properties.encoding, properties.collate
+        ));
+        steps.push(format!(
+            "restore {} tables with {} rows into it, {} at once",
+            self.tables, self.rows, self.jobs
+        ));
         steps.push("compare every count, digest and sequence with the manifest".to_owned());
-        steps.push("set settings, grants, comment and the rights on the schema public as on the active".to_owned());
+        steps.push(
+            "set settings, grants, comment and the rights on the schema public as on the active"
+                .to_owned(),
+        );
         if self.replaces {
-            steps.push(format!("rename {} out of the way and {} into its place, in one transaction", self.database, self.shadow));
-            steps.push(format!("keep the newest {} of the previous databases", self.keep_previous));
+            steps.push(format!(
+                "rename {} out of the way and {} into its place, in one transaction",
+                self.database, self.shadow
+            ));
+            steps.push(format!(
+                "keep the newest {} of the previous databases",
+                self.keep_previous
+            ));
         } else {
             steps.push(format!("rename {} to {}", self.shadow, self.database));
         }
@@ -137,21 +162,33 @@ pub fn plan_restore(
     database: &DatabaseName,
     options: &RestoreOptions,
 ) -> Result<RestorePlan> {
-    let mut gates = Gates { accept: &options.accept, accepted: Vec::new() };
+    let mut gates = Gates {
+        accept: &options.accept,
+        accepted: Vec::new(),
+    };
     if Purpose::of(database) != Purpose::Ordinary {
-        let message = format!("{database} is a name of pefo's own for a database beside a live one");
+        let message =
+            format!("{database} is a name of pefo's own for a database beside a live one");
         return Err(Error::refused("db-derived-name", message).hint("name the live database"));
     }
     if manifest.digest_algorithm != DIGEST_ALGORITHM {
-        let message = format!("the dump was digested by {:?}, this program knows {DIGEST_ALGORITHM:?}", manifest.digest_algorithm);
-        return Err(Error::refused("db-digest-unknown", message).hint("run the same version of pefo on both masters"));
+        let message = format!(
+            "the dump was digested by {:?}, this program knows {DIGEST_ALGORITHM:?}",
+            manifest.digest_algorithm
+        );
+        return Err(Error::refused("db-digest-unknown", message)
+            .hint("run the same version of pefo on both masters"));
     }
     let server_major = facts.version_num / 10_000;
     versions(manifest, facts, server_major)?;
     contents(manifest, facts)?;
     if !facts.prepared_transactions.is_empty() {
-        let message = format!("{database} has prepared transactions: {}", first_few(&facts.prepared_transactions));
-        return Err(Error::refused("db-prepared-transactions", message).hint("commit or roll back each of them by name in that database"));
+        let message = format!(
+            "{database} has prepared transactions: {}",
+            first_few(&facts.prepared_transactions)
+        );
+        return Err(Error::refused("db-prepared-transactions", message)
+            .hint("commit or roll back each of them by name in that database"));
     }
     if manifest.database != *database {
         let message = format!("the dump is of {}, not of {database}", manifest.database);
@@ -162,17 +199,27 @@ pub fn plan_restore(
     {
         let there = manifest.product_version.as_deref().unwrap_or("unknown");
         let message = format!("the dump is from product version {there}, this master has {here}");
-        gates.overrulable(Error::refused("db-product-version", message).hint("upgrade both masters to the same version first"))?;
+        gates.overrulable(
+            Error::refused("db-product-version", message)
+                .hint("upgrade both masters to the same version first"),
+        )?;
     }
     if !facts.replication.is_empty() {
-        let message = format!("{database} takes part in logical replication: {}", first_few(&facts.replication));
-        gates.overrulable(
-            Error::refused("db-replicated", message).hint("is this a replica of the product's own? they would follow the old database"),
-        )?;
+        let message = format!(
+            "{database} takes part in logical replication: {}",
+            first_few(&facts.replication)
+        );
+        gates
+            .overrulable(Error::refused("db-replicated", message).hint(
+                "is this a replica of the product's own? they would follow the old database",
+            ))?;
     }
     if !facts.is_superuser {
         let message = "we are no superuser on the server, and can neither set every owner nor end every session";
-        gates.overrulable(Error::refused("db-not-superuser", message).hint("set [database] user and run_as to the superuser"))?;
+        gates.overrulable(
+            Error::refused("db-not-superuser", message)
+                .hint("set [database] user and run_as to the superuser"),
+        )?;
     }
 
     let derived = Derived::of(database);
@@ -181,7 +228,10 @@ pub fn plan_restore(
     Ok(RestorePlan {
         database: database.clone(),
         replaces: facts.databases.contains(database),
-        leftovers: leftovers.into_iter().filter(|name| facts.databases.contains(name)).collect(),
+        leftovers: leftovers
+            .into_iter()
+            .filter(|name| facts.databases.contains(name))
+            .collect(),
         shadow,
         jobs: options.jobs.max(1),
         keep_previous: options.keep_previous,
@@ -219,12 +269,20 @@ fn versions(manifest: &DumpManifest, facts: &ServerFacts, server_major: u32) -> 
             manifest.server_major(),
             manifest.pg_dump.major
         );
-        return Err(Error::refused("db-server-older", message).hint("a dump loads into the same major version or a newer one: upgrade this server"));
+        return Err(Error::refused("db-server-older", message)
+            .hint("a dump loads into the same major version or a newer one: upgrade this server"));
     }
     if facts.pg_restore.major < manifest.pg_dump.major {
-        let message = format!("{} is older than the pg_dump {} of the dump", facts.pg_restore.text, manifest.pg_dump.major);
-        return Err(Error::refused("db-tool-older-than-dump", message)
-            .hint(format!("install postgresql-client-{}, or set [database] bin_dir", manifest.pg_dump.major)));
+        let message = format!(
+            "{} is older than the pg_dump {} of the dump",
+            facts.pg_restore.text, manifest.pg_dump.major
+        );
+        return Err(
+            Error::refused("db-tool-older-than-dump", message).hint(format!(
+                "install postgresql-client-{}, or set [database] bin_dir",
+                manifest.pg_dump.major
+            )),
+        );
     }
     Ok(())
 }
@@ -232,24 +290,48 @@ fn versions(manifest: &DumpManifest, facts: &ServerFacts, server_major: u32) -> 
 fn contents(manifest: &DumpManifest, facts: &ServerFacts) -> Result<()> {
     let properties = &manifest.state.properties;
     let roles = manifest.state.required_roles();
-    let missing: Vec<String> = roles.into_iter().filter(|role| !facts.roles.contains(*role)).map(str::to_owned).collect();
+    let missing: Vec<String> = roles
+        .into_iter()
+        .filter(|role| !facts.roles.contains(*role))
+        .map(str::to_owned)
+        .collect();
     if !missing.is_empty() {
-        let message = format!("the server lacks roles that the dump needs: {}", missing.join(", "));
+        let message = format!(
+            "the server lacks roles that the dump needs: {}",
+            missing.join(", ")
+        );
         return Err(Error::refused("db-role-missing", message)
             .hint("create them as on the active (pg_dumpall --roles-only shows how); a dump holds no roles"));
     }
-    let extensions = manifest.state.extensions.iter().map(|extension| &extension.name);
-    let missing: Vec<String> = extensions.filter(|name| !facts.extensions.contains(*name)).cloned().collect();
+    let extensions = manifest
+        .state
+        .extensions
+        .iter()
+        .map(|extension| &extension.name);
+    let missing: Vec<String> = extensions
+        .filter(|name| !facts.extensions.contains(*name))
+        .cloned()
+        .collect();
     if !missing.is_empty() {
-        let message = format!("the server cannot create the extensions {}", missing.join(", "));
-        return Err(Error::refused("db-extension-missing", message).hint("install their package (Debian: postgresql-contrib) on this master"));
+        let message = format!(
+            "the server cannot create the extensions {}",
+            missing.join(", ")
+        );
+        return Err(Error::refused("db-extension-missing", message)
+            .hint("install their package (Debian: postgresql-contrib) on this master"));
     }
     if !facts.knows_encoding {
-        let message = format!("the server does not know the encoding {}", properties.encoding);
+        let message = format!(
+            "the server does not know the encoding {}",
+            properties.encoding
+        );
         return Err(Error::refused("db-encoding-missing", message));
     }
     if properties.locale_provider == LocaleProvider::Icu && !facts.has_icu {
-        let message = format!("the dump's locale {} is of ICU, which the server is built without", properties.locale.as_deref().unwrap_or(""));
+        let message = format!(
+            "the dump's locale {} is of ICU, which the server is built without",
+            properties.locale.as_deref().unwrap_or("")
+        );
         return Err(Error::refused("db-locale-missing", message));
     }
     Ok(())

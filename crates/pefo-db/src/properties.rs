@@ -18,7 +18,11 @@ const NAME_LISTS: [&str; 6] = [
 ];
 
 /// `CREATE DATABASE` of an empty database with the locale, encoding and owner of `properties`.
-pub(crate) fn create_database(name: &DatabaseName, properties: &Properties, server_major: u32) -> String {
+pub(crate) fn create_database(
+    name: &DatabaseName,
+    properties: &Properties,
+    server_major: u32,
+) -> String {
     let mut sql = format!(
         "create database {} template template0 owner {} encoding {} lc_collate {} lc_ctype {}",
         name.quoted(),
@@ -39,33 +43,69 @@ pub(crate) fn create_database(name: &DatabaseName, properties: &Properties, serv
 }
 
 /// Gives the session's database `name` everything in `properties` that [`create_database`] did not.
-pub(crate) async fn apply(session: &Session, name: &DatabaseName, properties: &Properties) -> Result<()> {
+pub(crate) async fn apply(
+    session: &Session,
+    name: &DatabaseName,
+    properties: &Properties,
+) -> Result<()> {
     for statement in statements(name, properties) {
-        session.batch(&format!("set up database {name}"), &statement).await?;
+        session
+            .batch(&format!("set up database {name}"), &statement)
+            .await?;
     }
     Ok(())
 }
 
 fn statements(name: &DatabaseName, properties: &Properties) -> Vec<String> {
     let database = name.quoted();
-    let mut statements = vec![format!("alter database {database} connection limit {}", properties.connection_limit)];
+    let mut statements = vec![format!(
+        "alter database {database} connection limit {}",
+        properties.connection_limit
+    )];
     if let Some(comment) = &properties.comment {
-        statements.push(format!("comment on database {database} is {}", quote_literal(comment)));
+        statements.push(format!(
+            "comment on database {database} is {}",
+            quote_literal(comment)
+        ));
     }
     for settings in &properties.settings {
         let target = match &settings.role {
-            Some(role) => format!("alter role {} in database {database}", quote_identifier(role)),
+            Some(role) => format!(
+                "alter role {} in database {database}",
+                quote_identifier(role)
+            ),
             None => format!("alter database {database}"),
         };
-        for (setting, value) in settings.values.iter().filter_map(|setting| setting.split_once('=')) {
-            statements.push(format!("{target} set {} to {}", quote_identifier(setting), setting_value(setting, value)));
+        for (setting, value) in settings
+            .values
+            .iter()
+            .filter_map(|setting| setting.split_once('='))
+        {
+            statements.push(format!(
+                "{target} set {} to {}",
+                quote_identifier(setting),
+                setting_value(setting, value)
+            ));
         }
     }
-    rights(&mut statements, &format!("database {database}"), &[&properties.owner], &properties.grants);
+    rights(
+        &mut statements,
+        &format!("database {database}"),
+        &[&properties.owner],
+        &properties.grants,
+    );
     match &properties.public_schema {
         Some(public) => {
-            statements.push(format!("alter schema public owner to {}", quote_identifier(&public.owner)));
-            rights(&mut statements, "schema public", &[&public.owner], &public.grants);
+            statements.push(format!(
+                "alter schema public owner to {}",
+                quote_identifier(&public.owner)
+            ));
+            rights(
+                &mut statements,
+                "schema public",
+                &[&public.owner],
+                &public.grants,
+            );
         }
         // Refused, rightly, where something stands in it.
         None => statements.push("drop schema if exists public".to_owned()),
@@ -77,18 +117,34 @@ fn statements(name: &DatabaseName, properties: &Properties) -> Vec<String> {
 fn rights(statements: &mut Vec<String>, object: &str, owners: &[&str], grants: &[Grant]) {
     statements.push(format!("revoke all on {object} from public"));
     for owner in owners {
-        statements.push(format!("revoke all on {object} from {}", quote_identifier(owner)));
+        statements.push(format!(
+            "revoke all on {object} from {}",
+            quote_identifier(owner)
+        ));
     }
     for grant in grants {
-        let grantee = grant.grantee.as_deref().map_or_else(|| "public".to_owned(), quote_identifier);
-        let further = if grant.grantable { " with grant option" } else { "" };
-        statements.push(format!("grant {} on {object} to {grantee}{further}", grant.privilege));
+        let grantee = grant
+            .grantee
+            .as_deref()
+            .map_or_else(|| "public".to_owned(), quote_identifier);
+        let further = if grant.grantable {
+            " with grant option"
+        } else {
+            ""
+        };
+        statements.push(format!(
+            "grant {} on {object} to {grantee}{further}",
+            grant.privilege
+        ));
     }
 }
 
 fn setting_value(setting: &str, value: &str) -> String {
     if NAME_LISTS.contains(&setting.to_ascii_lowercase().as_str()) {
-        let names: Vec<String> = split_name_list(value).iter().map(|name| quote_literal(name)).collect();
+        let names: Vec<String> = split_name_list(value)
+            .iter()
+            .map(|name| quote_literal(name))
+            .collect();
         if !names.is_empty() {
             return names.join(", ");
         }
@@ -104,7 +160,9 @@ mod tests {
     #[test]
     fn everything_of_the_active_is_set_with_names_quoted() {
         let mut properties = sample().state.properties;
-        properties.settings[0].values.push("my.var=it's \\ 1".to_owned());
+        properties.settings[0]
+            .values
+            .push("my.var=it's \\ 1".to_owned());
         let name = DatabaseName::new("a\"b").unwrap();
         let mut lines = vec![create_database(&name, &properties, 15)];
         lines.extend(statements(&name, &properties));

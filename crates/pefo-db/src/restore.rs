@@ -92,7 +92,9 @@ pub async fn restore(
     let facts = ServerFacts::gather(server, tools, &manifest, database).await?;
     let plan = plan_restore(&manifest, &facts, database, options)?;
     if plan.replaces && !options.even_if_unchanged {
-        let differences = verify(server, database, &manifest, progress).await?.differences;
+        let differences = verify(server, database, &manifest, progress)
+            .await?
+            .differences;
         if differences.is_empty() {
             return Ok(Run::new(clock, progress).report(&plan, RestoreOutcome::Unchanged));
         }
@@ -122,11 +124,21 @@ pub struct VerifyReport {
 ///
 /// # Errors
 /// `NotFound`, `Unreachable` or `Denied` by the server.
-pub async fn verify(server: &Server, database: &DatabaseName, manifest: &DumpManifest, progress: &dyn Progress) -> Result<VerifyReport> {
+pub async fn verify(
+    server: &Server,
+    database: &DatabaseName,
+    manifest: &DumpManifest,
+    progress: &dyn Progress,
+) -> Result<VerifyReport> {
     progress.begin("verify", Some(manifest.state.relations.len() as u64), None);
     let session = server.connect(database).await?;
     let same_major = session.version_num().await? / 10_000 == manifest.server_major();
-    session.batch("begin the snapshot", "begin isolation level repeatable read read only").await?;
+    session
+        .batch(
+            "begin the snapshot",
+            "begin isolation level repeatable read read only",
+        )
+        .await?;
     let found = state::collect(&session, progress).await?;
     session.close().await;
     progress.end();
@@ -156,14 +168,28 @@ pub async fn execute(
 ) -> Result<RestoreReport> {
     let mut run = Run::new(clock, progress);
     let maintenance = lock(server, &plan.database).await?;
-    run.prepare(server, tools, plan, dir, &plan.shadow, &maintenance).await?;
+    run.prepare(server, tools, plan, dir, &plan.shadow, &maintenance)
+        .await?;
 
     run.step("swap");
-    let databases: Vec<DatabaseName> = list_in(&maintenance).await?.into_iter().map(|database| database.name).collect();
+    let databases: Vec<DatabaseName> = list_in(&maintenance)
+        .await?
+        .into_iter()
+        .map(|database| database.name)
+        .collect();
     let derived = Derived::of(&plan.database);
-    let kept = if databases.contains(&plan.database) { Some(derived.kept(clock.now(), &databases)?) } else { None };
+    let kept = if databases.contains(&plan.database) {
+        Some(derived.kept(clock.now(), &databases)?)
+    } else {
+        None
+    };
     let between = derived.swapping()?;
-    let swap = Swap { live: &plan.database, incoming: &plan.shadow, between: &between, kept: kept.as_ref() };
+    let swap = Swap {
+        live: &plan.database,
+        incoming: &plan.shadow,
+        between: &between,
+        kept: kept.as_ref(),
+    };
     run.swap = Some(swap.execute(server, clock).await?);
 
     run.step("prune");
@@ -192,7 +218,8 @@ pub async fn drill(
     let mut run = Run::new(clock, progress);
     let scratch = Derived::of(&plan.database).drill()?;
     let maintenance = lock(server, &plan.database).await?;
-    run.prepare(server, tools, plan, dir, &scratch, &maintenance).await?;
+    run.prepare(server, tools, plan, dir, &scratch, &maintenance)
+        .await?;
     drop_database(&maintenance, &scratch).await?;
     run.end_step();
     Ok(run.report(plan, RestoreOutcome::Drilled))
@@ -203,11 +230,16 @@ pub async fn drill(
 pub(crate) async fn lock(server: &Server, database: &DatabaseName) -> Result<Session> {
     let session = server.maintain().await?;
     let query = "select pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended('pefo restores ' || $1::text, 0))";
-    let row = session.row("lock the restore", query, &[&database.as_str()]).await?;
+    let row = session
+        .row("lock the restore", query, &[&database.as_str()])
+        .await?;
     if get(&row, 0)? {
         return Ok(session);
     }
-    Err(Error::new(ErrorKind::Locked, format!("another run restores or rolls back database {database}")))
+    Err(Error::new(
+        ErrorKind::Locked,
+        format!("another run restores or rolls back database {database}"),
+    ))
 }
 
 /// Drops a database of our own, with whoever is in it.
@@ -216,10 +248,17 @@ pub(crate) async fn drop_database(session: &Session, name: &DatabaseName) -> Res
         " with (force)"
     } else {
         let query = "select pg_catalog.pg_terminate_backend(a.pid) from pg_catalog.pg_stat_activity a where a.datname = $1::text::name";
-        session.rows("end the sessions", query, &[&name.as_str()]).await?;
+        session
+            .rows("end the sessions", query, &[&name.as_str()])
+            .await?;
         ""
     };
-    session.batch(&format!("drop database {name}"), &format!("drop database if exists {}{force}", name.quoted())).await
+    session
+        .batch(
+            &format!("drop database {name}"),
+            &format!("drop database if exists {}{force}", name.quoted()),
+        )
+        .await
 }
 
 /// One run's record.
@@ -236,8 +275,18 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(clock: &'a dyn Clock, progress: &'a dyn Progress) -> Self {
-        let (steps, leftovers_dropped, pruned, notes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { clock, progress, current: None, steps, leftovers_dropped, pruned, notes, swap: None }
+        let (steps, leftovers_dropped, pruned, notes) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self {
+            clock,
+            progress,
+            current: None,
+            steps,
+            leftovers_dropped,
+            pruned,
+            notes,
+            swap: None,
+        }
     }
 
     fn step(&mut self, name: &'static str) {
@@ -293,7 +342,9 @@ impl<'a> Run<'a> {
             }
         }
 
-        let outcome = self.fill(server, tools, plan, dir, shadow, maintenance).await;
+        let outcome = self
+            .fill(server, tools, plan, dir, shadow, maintenance)
+            .await;
         if outcome.is_err() {
             // Best effort: the next run drops what this one cannot.
             drop(drop_database(maintenance, shadow).await);
@@ -313,9 +364,17 @@ impl<'a> Run<'a> {
         let properties = &plan.manifest.state.properties;
         self.step("create");
         let create = properties::create_database(shadow, properties, plan.server_major);
-        maintenance.raw_batch(&create).await.map_err(|error| explain_create(maintenance, shadow, error))?;
+        maintenance
+            .raw_batch(&create)
+            .await
+            .map_err(|error| explain_create(maintenance, shadow, error))?;
         // Nobody looks into a half-filled copy; the active's grants come once it is whole.
-        maintenance.batch("close the shadow to others", &format!("revoke all on database {} from public", shadow.quoted())).await?;
+        maintenance
+            .batch(
+                "close the shadow to others",
+                &format!("revoke all on database {} from public", shadow.quoted()),
+            )
+            .await?;
 
         self.step("load");
         let invocation = tools
@@ -340,13 +399,18 @@ impl<'a> Run<'a> {
         self.step("compare");
         let found = state::collect(&session, self.progress).await?;
         let same_major = plan.server_major == plan.manifest.server_major();
-        let (data, other): (Vec<_>, Vec<_>) =
-            compare(&plan.manifest.state, &found, same_major).into_iter().partition(|difference| difference.kind.is_data());
+        let (data, other): (Vec<_>, Vec<_>) = compare(&plan.manifest.state, &found, same_major)
+            .into_iter()
+            .partition(|difference| difference.kind.is_data());
         session.close().await;
         if !data.is_empty() {
             let names: Vec<String> = data.iter().map(ToString::to_string).collect();
-            let message = format!("what was restored is not what was dumped: {}", first_few(&names));
-            return Err(Error::refused("db-verify-mismatch", message).hint("the live database is as it was; dump again, and if it stays, report it"));
+            let message = format!(
+                "what was restored is not what was dumped: {}",
+                first_few(&names)
+            );
+            return Err(Error::refused("db-verify-mismatch", message)
+                .hint("the live database is as it was; dump again, and if it stays, report it"));
         }
         self.notes.extend(other.iter().map(ToString::to_string));
         Ok(())
@@ -356,7 +420,13 @@ impl<'a> Run<'a> {
 async fn check_files(manifest: &DumpManifest, dir: &Path) -> Result<()> {
     let (manifest, dir) = (manifest.clone(), dir.to_owned());
     let checked = tokio::task::spawn_blocking(move || manifest.check_files(&dir)).await;
-    checked.map_err(|error| Error::new(ErrorKind::Child, "check the dump: the thread that did it died").with_source(error))?
+    checked.map_err(|error| {
+        Error::new(
+            ErrorKind::Child,
+            "check the dump: the thread that did it died",
+        )
+        .with_source(error)
+    })?
 }
 
 fn explain_create(session: &Session, shadow: &DatabaseName, error: tokio_postgres::Error) -> Error {

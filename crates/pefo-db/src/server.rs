@@ -21,6 +21,7 @@ use crate::passfile;
 
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Host {
     /// The directory of its unix socket.
     Socket(PathBuf),
@@ -50,7 +51,7 @@ impl fmt::Display for Host {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Server {
-    /// Where it listens; Debian's and PE's socket directory by default.
+    /// Where it listens.
     pub host: Host,
     /// Its port, also part of the socket's name.
     pub port: u16,
@@ -66,30 +67,25 @@ pub struct Server {
 
 impl Server {
     /// A server on a unix socket in `dir`, port 5432.
-    ///
-    /// # Errors
-    /// Never; the fixed name `postgres` is parsed like any other.
-    pub fn on_socket(dir: impl Into<PathBuf>, user: impl Into<String>) -> Result<Self> {
+    pub fn on_socket(dir: impl Into<PathBuf>, user: impl Into<String>) -> Self {
         Self::new(Host::Socket(dir.into()), user)
     }
 
     /// A server on TCP, port 5432.
-    ///
-    /// # Errors
-    /// Never; the fixed name `postgres` is parsed like any other.
-    pub fn on_tcp(host: impl Into<String>, user: impl Into<String>) -> Result<Self> {
+    pub fn on_tcp(host: impl Into<String>, user: impl Into<String>) -> Self {
         Self::new(Host::Tcp(host.into()), user)
     }
 
-    fn new(host: Host, user: impl Into<String>) -> Result<Self> {
-        Ok(Self {
+    /// A server, port 5432, no password file, ten seconds to connect.
+    pub fn new(host: Host, user: impl Into<String>) -> Self {
+        Self {
             host,
             port: 5432,
             user: user.into(),
             passfile: None,
-            maintenance_database: DatabaseName::new("postgres")?,
+            maintenance_database: DatabaseName::postgres(),
             connect_timeout: Duration::from_secs(10),
-        })
+        }
     }
 
     /// Sets the port.
@@ -123,7 +119,10 @@ impl Server {
     /// Connects to `database`.
     pub(crate) async fn connect(&self, database: &DatabaseName) -> Result<Session> {
         match self.try_connect(database).await {
-            Err(error) if error.kind() == ErrorKind::NotFound && *database != self.maintenance_database => {
+            Err(error)
+                if error.kind() == ErrorKind::NotFound
+                    && *database != self.maintenance_database =>
+            {
                 Err(self.name_those_that_exist(error).await)
             }
             outcome => outcome,
@@ -141,18 +140,28 @@ impl Server {
             Host::Socket(dir) => config.host_path(dir),
             Host::Tcp(host) => config.host(host),
         };
-        config.port(self.port).user(&self.user).dbname(database.as_str()).application_name("pefo");
+        config
+            .port(self.port)
+            .user(&self.user)
+            .dbname(database.as_str())
+            .application_name("pefo");
         config.connect_timeout(self.connect_timeout);
         if let Some(path) = &self.passfile {
             let host = self.host.to_string();
-            if let Some(password) = passfile::password(path, &host, self.port, database.as_str(), &self.user)? {
+            if let Some(password) =
+                passfile::password(path, &host, self.port, database.as_str(), &self.user)?
+            {
                 config.password(password);
             }
         }
         let connected = tokio::time::timeout(self.connect_timeout, config.connect(NoTls)).await;
         let (client, connection) = match connected {
             Ok(outcome) => outcome.map_err(|error| self.connect_error(database, error))?,
-            Err(_) => return Err(self.unreachable(format!("no answer within {:?}", self.connect_timeout))),
+            Err(_) => {
+                return Err(
+                    self.unreachable(format!("no answer within {:?}", self.connect_timeout))
+                );
+            }
         };
         let broken = Arc::new(Mutex::new(None));
         let report = Arc::clone(&broken);
@@ -161,20 +170,31 @@ impl Server {
                 *report.lock().unwrap_or_else(PoisonError::into_inner) = Some(describe(&error));
             }
         });
-        let session = Session { client, task, broken };
+        let session = Session {
+            client,
+            task,
+            broken,
+        };
         session.batch("prepare the session", PINNED).await?;
         Ok(session)
     }
 
     fn unreachable(&self, why: impl fmt::Display) -> Error {
-        let message = format!("connect to PostgreSQL at {} port {}: {why}", self.host, self.port);
+        let message = format!(
+            "connect to PostgreSQL at {} port {}: {why}",
+            self.host, self.port
+        );
         Error::new(ErrorKind::Unreachable, message)
             .hint("check that the server runs there: [database] host is a socket directory or a host name")
     }
 
     fn connect_error(&self, database: &DatabaseName, error: tokio_postgres::Error) -> Error {
         let said = describe(&error);
-        let message = format!("connect to database {:?} as {:?}: {said}", database.as_str(), self.user);
+        let message = format!(
+            "connect to database {:?} as {:?}: {said}",
+            database.as_str(),
+            self.user
+        );
         let code = error.code().map_or("", SqlState::code);
         let mapped = match code {
             "3D000" => Error::new(ErrorKind::NotFound, format!("database {:?} does not exist", database.as_str())),
@@ -196,7 +216,10 @@ impl Server {
     async fn name_those_that_exist(&self, error: Error) -> Error {
         match crate::list::list(self).await {
             Ok(found) => {
-                let names: Vec<&str> = found.iter().map(|database| database.name.as_str()).collect();
+                let names: Vec<&str> = found
+                    .iter()
+                    .map(|database| database.name.as_str())
+                    .collect();
                 error.hint(format!("the server has: {}", names.join(", ")))
             }
             Err(_) => error,
@@ -241,7 +264,10 @@ impl Session {
     }
 
     pub(crate) async fn batch(&self, what: &str, sql: &str) -> Result<()> {
-        self.client.batch_execute(sql).await.map_err(|error| self.error(what, error))
+        self.client
+            .batch_execute(sql)
+            .await
+            .map_err(|error| self.error(what, error))
     }
 
     /// [`Session::batch`] with PostgreSQL's own error, for who must tell its code.
@@ -249,26 +275,57 @@ impl Session {
         self.client.batch_execute(sql).await
     }
 
-    pub(crate) async fn rows(&self, what: &str, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
-        self.client.query(sql, parameters).await.map_err(|error| self.error(what, error))
+    pub(crate) async fn rows(
+        &self,
+        what: &str,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>> {
+        self.client
+            .query(sql, parameters)
+            .await
+            .map_err(|error| self.error(what, error))
     }
 
-    pub(crate) async fn row(&self, what: &str, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Row> {
-        self.client.query_one(sql, parameters).await.map_err(|error| self.error(what, error))
+    pub(crate) async fn row(
+        &self,
+        what: &str,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Row> {
+        self.client
+            .query_one(sql, parameters)
+            .await
+            .map_err(|error| self.error(what, error))
     }
 
     /// The server's version as one number: 150014 for 15.14.
     pub(crate) async fn version_num(&self) -> Result<u32> {
-        let row = self.row("ask for the version", "select pg_catalog.current_setting('server_version_num')", &[]).await?;
+        let row = self
+            .row(
+                "ask for the version",
+                "select pg_catalog.current_setting('server_version_num')",
+                &[],
+            )
+            .await?;
         let text: String = get(&row, 0)?;
-        text.parse().map_err(|_| Error::new(ErrorKind::Protocol, format!("the server's version is {text:?}")))
+        text.parse().map_err(|_| {
+            Error::new(
+                ErrorKind::Protocol,
+                format!("the server's version is {text:?}"),
+            )
+        })
     }
 
     /// An error of PostgreSQL as one of ours, with why the connection broke where it did.
     pub(crate) fn error(&self, what: &str, error: tokio_postgres::Error) -> Error {
         let mut said = describe(&error);
         if error.is_closed()
-            && let Some(why) = self.broken.lock().unwrap_or_else(PoisonError::into_inner).as_ref()
+            && let Some(why) = self
+                .broken
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .as_ref()
         {
             said = why.clone();
         }
@@ -284,9 +341,17 @@ impl Session {
 }
 
 /// A column of a row, or `Protocol`.
-pub(crate) fn get<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, column: usize) -> Result<T> {
-    row.try_get(column)
-        .map_err(|error| Error::new(ErrorKind::Protocol, format!("column {column} of an answer: {error}")).with_source(error))
+pub(crate) fn get<'a, T: tokio_postgres::types::FromSql<'a>>(
+    row: &'a Row,
+    column: usize,
+) -> Result<T> {
+    row.try_get(column).map_err(|error| {
+        Error::new(
+            ErrorKind::Protocol,
+            format!("column {column} of an answer: {error}"),
+        )
+        .with_source(error)
+    })
 }
 
 /// What PostgreSQL said, with its detail, else what went wrong below it.

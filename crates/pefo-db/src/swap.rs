@@ -58,27 +58,49 @@ impl Swap<'_> {
         let (renamer, terminator) = (server.maintain().await?, server.maintain().await?);
         let blocking = prepared_transactions(&terminator, self.live).await?;
         if !blocking.is_empty() {
-            let message = format!("{} has prepared transactions: {}", self.live, first_few(&blocking));
-            return Err(Error::refused("db-prepared-transactions", message).hint("commit or roll back each of them by name in that database"));
+            let message = format!(
+                "{} has prepared transactions: {}",
+                self.live,
+                first_few(&blocking)
+            );
+            return Err(Error::refused("db-prepared-transactions", message)
+                .hint("commit or roll back each of them by name in that database"));
         }
         let incoming = oid(&terminator, self.incoming).await?;
         let Some(kept) = self.kept else {
-            let sql = format!("set lock_timeout = '{LOCK_TIMEOUT}'; {}", rename(self.incoming, self.live));
-            self.while_ending_sessions(&renamer, &terminator, incoming, &sql).await?;
+            let sql = format!(
+                "set lock_timeout = '{LOCK_TIMEOUT}'; {}",
+                rename(self.incoming, self.live)
+            );
+            self.while_ending_sessions(&renamer, &terminator, incoming, &sql)
+                .await?;
             return Ok(self.report(0, 0));
         };
         let live = oid(&terminator, self.live).await?;
 
         // The incoming one first, to a name of its own: it is then locked and free of autovacuum and
         // of our own sessions before the live one is touched, so that nobody waits for that.
-        let begin = format!("set lock_timeout = '{LOCK_TIMEOUT}'; begin; {}", rename(self.incoming, self.between));
-        self.while_ending_sessions(&renamer, &terminator, incoming, &begin).await?;
+        let begin = format!(
+            "set lock_timeout = '{LOCK_TIMEOUT}'; begin; {}",
+            rename(self.incoming, self.between)
+        );
+        self.while_ending_sessions(&renamer, &terminator, incoming, &begin)
+            .await?;
         let started = clock.now();
-        let finish = format!("{}; {}; commit", rename(self.live, kept), rename(self.between, self.live));
-        let ended = self.while_ending_sessions(&renamer, &terminator, live, &finish).await?;
+        let finish = format!(
+            "{}; {}; commit",
+            rename(self.live, kept),
+            rename(self.between, self.live)
+        );
+        let ended = self
+            .while_ending_sessions(&renamer, &terminator, live, &finish)
+            .await?;
         let unreachable = clock.now().since(started);
         tracing::info!(database = %self.live, ?unreachable, ended, "swapped");
-        Ok(self.report(u64::try_from(unreachable.as_millis()).unwrap_or(u64::MAX), ended))
+        Ok(self.report(
+            u64::try_from(unreachable.as_millis()).unwrap_or(u64::MAX),
+            ended,
+        ))
     }
 
     fn report(&self, unreachable_ms: u64, sessions_ended: u64) -> SwapReport {
@@ -93,7 +115,13 @@ impl Swap<'_> {
 
     /// Runs `sql` while the sessions of the database `oid` are ended again and again. By its number,
     /// not its name: after the commit the name is another database's, whose sessions must live.
-    async fn while_ending_sessions(&self, renamer: &Session, terminator: &Session, oid: u32, sql: &str) -> Result<u64> {
+    async fn while_ending_sessions(
+        &self,
+        renamer: &Session,
+        terminator: &Session,
+        oid: u32,
+        sql: &str,
+    ) -> Result<u64> {
         let mut renamed = std::pin::pin!(renamer.raw_batch(sql));
         let mut ended = 0;
         let outcome = loop {
@@ -114,26 +142,48 @@ impl Swap<'_> {
         }
     }
 
-    async fn explain(&self, renamer: &Session, terminator: &Session, oid: u32, error: tokio_postgres::Error) -> Error {
+    async fn explain(
+        &self,
+        renamer: &Session,
+        terminator: &Session,
+        oid: u32,
+        error: tokio_postgres::Error,
+    ) -> Error {
         let said = describe(&error);
         let code = error.code().map_or("", |code| code.code());
         if code.is_empty() {
             // The connection broke; whether the commit arrived is for the server to say.
-            let message = format!("swap database {}: {said}; whether it was swapped is not known", self.live);
-            return Error::new(ErrorKind::Unknown, message).with_source(error).hint("`pefo db list` shows which is live now");
+            let message = format!(
+                "swap database {}: {said}; whether it was swapped is not known",
+                self.live
+            );
+            return Error::new(ErrorKind::Unknown, message)
+                .with_source(error)
+                .hint("`pefo db list` shows which is live now");
         }
         // Best effort: the session ends anyway, and its transaction with it.
         drop(renamer.raw_batch("rollback").await);
         if code == "55006" || code == "55P03" {
-            let rows = terminator.rows("look who is in it", WHO, &[&oid]).await.unwrap_or_default();
+            let rows = terminator
+                .rows("look who is in it", WHO, &[&oid])
+                .await
+                .unwrap_or_default();
             let who: Vec<String> = rows.iter().filter_map(|row| get(row, 0).ok()).collect();
-            let message = format!("database {} is in use and its sessions do not end: {} ({said})", self.live, first_few(&who));
+            let message = format!(
+                "database {} is in use and its sessions do not end: {} ({said})",
+                self.live,
+                first_few(&who)
+            );
             return Error::refused("db-in-use", message)
                 .retryable(true)
                 .with_source(error)
                 .hint("stop the services that use it around the swap ([services] bounce), then run it again");
         }
-        let kind = if code == "42501" { ErrorKind::Denied } else { ErrorKind::Protocol };
+        let kind = if code == "42501" {
+            ErrorKind::Denied
+        } else {
+            ErrorKind::Protocol
+        };
         Error::new(kind, format!("swap database {}: {said}", self.live)).with_source(error)
     }
 }
@@ -152,9 +202,14 @@ fn rename(from: &DatabaseName, to: &DatabaseName) -> String {
 
 async fn oid(session: &Session, name: &DatabaseName) -> Result<u32> {
     let query = "select oid from pg_catalog.pg_database where datname = $1::text::name";
-    let rows = session.rows("look for the database", query, &[&name.as_str()]).await?;
+    let rows = session
+        .rows("look for the database", query, &[&name.as_str()])
+        .await?;
     match rows.first() {
         Some(row) => get(row, 0),
-        None => Err(Error::new(ErrorKind::NotFound, format!("database {name:?} does not exist"))),
+        None => Err(Error::new(
+            ErrorKind::NotFound,
+            format!("database {name:?} does not exist"),
+        )),
     }
 }

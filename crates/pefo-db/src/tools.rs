@@ -26,7 +26,9 @@ pub struct Tools {
 
 impl fmt::Debug for Tools {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tools").field("bin_dir", &self.bin_dir).finish_non_exhaustive()
+        f.debug_struct("Tools")
+            .field("bin_dir", &self.bin_dir)
+            .finish_non_exhaustive()
     }
 }
 
@@ -43,7 +45,10 @@ pub struct ToolVersion {
 impl Tools {
     /// Programs on the launcher's `PATH`.
     pub fn new(launcher: Arc<dyn Launcher>) -> Self {
-        Self { bin_dir: None, launcher }
+        Self {
+            bin_dir: None,
+            launcher,
+        }
     }
 
     /// Programs in `dir`.
@@ -60,11 +65,18 @@ impl Tools {
     /// where it does not tell its version.
     pub async fn version(&self, program: &'static str) -> Result<ToolVersion> {
         let invocation = Invocation::new(self.program(program)).arg("--version");
-        let finished = self.run(invocation.clone()).await.map_err(explain_missing)?.success(&invocation)?;
+        let finished = self
+            .run(invocation.clone())
+            .await
+            .map_err(explain_missing)?
+            .success(&invocation)?;
         let text = String::from_utf8_lossy(&finished.stdout).trim().to_owned();
         match parse_major(&text) {
             Some(major) => Ok(ToolVersion { text, major }),
-            None => Err(Error::new(ErrorKind::Protocol, format!("{program} --version printed {text:?}"))),
+            None => Err(Error::new(
+                ErrorKind::Protocol,
+                format!("{program} --version printed {text:?}"),
+            )),
         }
     }
 
@@ -75,7 +87,10 @@ impl Tools {
             .env("PGPORT", server.port.to_string())
             .env("PGUSER", server.user.as_str())
             .env("PGAPPNAME", "pefo")
-            .env("PGCONNECT_TIMEOUT", server.connect_timeout.as_secs().max(2).to_string());
+            .env(
+                "PGCONNECT_TIMEOUT",
+                server.connect_timeout.as_secs().max(2).to_string(),
+            );
         if let Some(passfile) = &server.passfile {
             invocation = invocation.env("PGPASSFILE", passfile.as_os_str());
         }
@@ -96,12 +111,19 @@ impl Tools {
         let program = invocation.program.to_string_lossy().into_owned();
         let run = tokio::task::spawn_blocking(move || launcher.run(&invocation)).await;
         let finished = run.map_err(|error| {
-            Error::new(ErrorKind::Child, format!("run {program}: the thread that ran it died")).with_source(error)
+            Error::new(
+                ErrorKind::Child,
+                format!("run {program}: the thread that ran it died"),
+            )
+            .with_source(error)
         })??;
         // A launcher that changes the user (setpriv, runuser) is found, and says 127 itself.
         if finished.code == Some(127) {
             let said = String::from_utf8_lossy(&finished.stderr).trim().to_owned();
-            return Err(missing(Error::new(ErrorKind::NotFound, format!("start {program}: {said}"))));
+            return Err(missing(Error::new(
+                ErrorKind::NotFound,
+                format!("start {program}: {said}"),
+            )));
         }
         Ok(finished)
     }
@@ -117,14 +139,20 @@ fn missing(error: Error) -> Error {
 
 /// Names what to install where `error` says that the program does not exist.
 fn explain_missing(error: Error) -> Error {
-    if error.kind() == ErrorKind::NotFound && error.hint_text().is_none() { missing(error) } else { error }
+    if error.kind() == ErrorKind::NotFound && error.hint_text().is_none() {
+        missing(error)
+    } else {
+        error
+    }
 }
 
 /// The major version in `pg_dump (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)`; before 10 it was two
 /// numbers, of which the first is enough to refuse it.
 fn parse_major(text: &str) -> Option<u32> {
     let rest = text.split_once("(PostgreSQL) ")?.1;
-    let digits = rest.find(|char: char| !char.is_ascii_digit()).unwrap_or(rest.len());
+    let digits = rest
+        .find(|char: char| !char.is_ascii_digit())
+        .unwrap_or(rest.len());
     rest[..digits].parse().ok()
 }
 
@@ -135,7 +163,10 @@ mod tests {
 
     #[test]
     fn a_major_version_is_read_from_every_form() {
-        assert_eq!(parse_major("pg_dump (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)"), Some(15));
+        assert_eq!(
+            parse_major("pg_dump (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)"),
+            Some(15)
+        );
         assert_eq!(parse_major("pg_restore (PostgreSQL) 18beta1"), Some(18));
         assert_eq!(parse_major("pg_dump (PostgreSQL) 9.6.24"), Some(9));
         assert_eq!(parse_major("pg_dump 15"), None);
@@ -151,7 +182,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_program_names_the_package() {
-        let tools = Tools::new(Arc::new(pefo_core::launch::DirectLauncher::default())).bin_dir("/nonexistent");
+        let tools = Tools::new(Arc::new(pefo_core::launch::DirectLauncher::default()))
+            .bin_dir("/nonexistent");
         let error = tools.version("pg_dump").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert!(error.hint_text().unwrap().contains("postgresql-client"));

@@ -212,6 +212,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn damage_that_changes_no_meaning_is_damage_too() {
+        let tree = testing::tree_with(serde_json::json!({"serial_number": 41}));
+        let envelope = Envelope::new(Certname::new("mastera.lab").unwrap(), envelope().time, tree);
+        let text = String::from_utf8(envelope.to_bytes().unwrap()).unwrap();
+        let error = Envelope::parse(text.replace(":41", ":42").as_bytes()).unwrap_err();
+        assert_eq!(error.rule(), Some("nc-envelope-damaged"));
+    }
+
     proptest! {
         #[test]
         fn every_tree_survives_its_envelope_byte_for_byte(tree in testing::tree()) {

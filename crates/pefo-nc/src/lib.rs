@@ -16,6 +16,27 @@
 //! | [`client`] | the HTTP API over mutual TLS or with an RBAC token | network, async |
 //! | [`import`] | the import gate: plan (pure), apply (network) | network, async |
 //!
+//! Two trees, and what they differ in once the one is rewritten for the other's master:
+//!
+//! ```
+//! use pefo_core::Certname;
+//! use pefo_nc::transform::{TransformOptions, transform};
+//! use pefo_nc::{CertnameMap, Tree, TreeDiff};
+//!
+//! # fn main() -> pefo_core::Result<()> {
+//! let root = r#"{"name": "All Nodes", "id": "00000000-0000-4000-8000-000000000000",
+//!     "parent": "00000000-0000-4000-8000-000000000000", "environment": "production", "classes": {},
+//!     "rule": ["=", "name", "HOST"]}"#;
+//! let active = Tree::from_json(format!("[{}]", root.replace("HOST", "a.lab")).as_bytes())?;
+//! let passive = Tree::from_json(format!("[{}]", root.replace("HOST", "old.lab")).as_bytes())?;
+//! let map = CertnameMap::one(Certname::new("a.lab")?, Certname::new("b.lab")?);
+//! let wanted = transform(&active, &map, &TransformOptions::default()).tree;
+//! let diff = TreeDiff::between(&passive, &wanted);
+//! assert!(diff.to_string().ends_with(r#"rule: ["=","name","old.lab"] → ["=","name","b.lab"]"#));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! The crate never starts a runtime, prints, reads the environment or touches a disk.
 
 pub mod accept;

@@ -1,5 +1,7 @@
 //! The client against a classifier that answers, refuses, lies and hangs.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 mod common;
 
 use std::time::Duration;
@@ -261,6 +263,20 @@ async fn nobody_there_is_unreachable_and_may_be_tried_again() {
         assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
         assert!(error.is_retryable());
     }
+}
+
+#[tokio::test]
+async fn a_server_that_never_shakes_hands_is_unreachable() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut options = options(&passive(), Credentials::Token("t".into()))
+        .connect_timeout(Duration::from_millis(300));
+    options.url = format!("https://localhost:{}", silent.local_addr().unwrap().port());
+    let error = ClassifierClient::new(&options)
+        .unwrap()
+        .groups()
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "{error:?}");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! The classifier double itself answers as the product's API is documented.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 mod common;
 
 use common::{PASSIVE, captured_passive, passive};

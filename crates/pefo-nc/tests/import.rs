@@ -1,5 +1,11 @@
 //! The import gate against every fault: the target ends whole, old or new, and the report says which.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on should stop"
+)]
+
 mod common;
 
 use std::time::Duration;
@@ -321,7 +327,14 @@ async fn every_fault_ends_with_a_whole_target_and_a_true_report() {
             true => fault.after(1),
             false => fault,
         });
-        let report = carried_out(&impatient(&double), &plan, &mut Vec::new()).await;
+        let patience = patience().settle(Duration::from_secs(3));
+        let report = apply(
+            &impatient(&double),
+            &plan,
+            &patience,
+            &mut |_: &Envelope| Ok(()),
+        )
+        .await;
         assert_eq!(report.holds, holds, "{what}: {report:?}");
         assert_eq!(really(&double, &plan), holds, "{what}: {report:?}");
         assert_eq!(
@@ -342,7 +355,7 @@ async fn an_import_that_lands_after_patience_ended_is_in_doubt_and_the_next_plan
     let double = passive();
     let client = impatient(&double);
     let plan = planned(&client).await;
-    double.inject(Injection::new(Fault::Slow(Duration::from_millis(2500))).times(1));
+    double.inject(Injection::new(Fault::Slow(Duration::from_secs(5))).times(1));
     let report = carried_out(&client, &plan, &mut Vec::new()).await;
     assert_eq!(
         (report.holds, report.in_doubt),
@@ -351,6 +364,10 @@ async fn an_import_that_lands_after_patience_ended_is_in_doubt_and_the_next_plan
     );
     assert_eq!(error(&report).kind(), ErrorKind::Unknown);
     assert!(!error(&report).is_retryable());
+    let message = error(&report)
+        .to_string()
+        .replace(&double.port().to_string(), "PORT");
+    insta::assert_snapshot!(message, @"the target still holds the old tree: POST /classifier-api/v1/import-hierarchy at localhost:PORT: no answer in time");
     wait::until("the late import", Duration::from_secs(20), || {
         really(&double, &plan) == Holds::New
     });

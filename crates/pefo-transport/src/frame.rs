@@ -107,7 +107,10 @@ pub enum FrameError {
         why: String,
     },
     /// The two sides have no protocol in common.
-    #[error("no common protocol: {tool} speaks {theirs}, this pefo speaks {}", Protocols::OURS)]
+    #[error(
+        "no common protocol: {tool} speaks {theirs}, this pefo speaks {}",
+        Protocols::OURS
+    )]
     Version {
         /// The peer's pefo.
         tool: String,
@@ -123,7 +126,9 @@ impl From<FrameError> for Error {
                 "upgrade pefo on this host"
             }
             FrameError::Version { .. } => "upgrade pefo on the other master",
-            _ => "the two masters may run versions of pefo too far apart, or something else speaks on this line",
+            _ => {
+                "the two masters may run versions of pefo too far apart, or something else speaks on this line"
+            }
         };
         Self::new(
             pefo_core::ErrorKind::Protocol,
@@ -169,9 +174,9 @@ fn header(bytes: &[u8]) -> Result<Option<(usize, u8)>, FrameError> {
         });
     }
     match kind {
-        kind::HELLO..=kind::OK
-        | kind::OFFER..=kind::PUBLISHED
-        | kind::ACKS..=kind::HEARTBEAT => Ok(Some((length, kind))),
+        kind::HELLO..=kind::OK | kind::OFFER..=kind::PUBLISHED | kind::ACKS..=kind::HEARTBEAT => {
+            Ok(Some((length, kind)))
+        }
         _ => Err(FrameError::UnknownType(kind)),
     }
 }
@@ -257,7 +262,7 @@ fn file(payload: &[u8]) -> Result<FileHead, FrameError> {
 /// Appends a frame's bytes to `out`.
 ///
 /// # Errors
-/// Where the frame's body would be over the cap; `out` is then as it was.
+/// Where the frame's body would be over the cap, or a Data frame empty; `out` is then as it was.
 pub fn encode(frame: &Frame, out: &mut Vec<u8>) -> Result<(), FrameError> {
     match frame {
         Frame::Hello(hello) => encode_json(kind::HELLO, "hello", hello, out),
@@ -266,7 +271,8 @@ pub fn encode(frame: &Frame, out: &mut Vec<u8>) -> Result<(), FrameError> {
         Frame::Bye => put(kind::BYE, &[], out),
         Frame::Ok => put(kind::OK, &[], out),
         Frame::Offer(offer) => encode_json(kind::OFFER, "offer", offer, out),
-        Frame::Data(bytes) => encode_data(bytes, out),
+        Frame::Data(bytes) if bytes.is_empty() => Err(malformed("data", "it is empty")),
+        Frame::Data(bytes) => put(kind::DATA, bytes, out),
         Frame::Need(Need::Already) => put(kind::NEED, &[NEED_ALREADY], out),
         Frame::Need(Need::Files(wanted)) => {
             let mut payload = vec![NEED_FILES];
@@ -284,17 +290,6 @@ pub fn encode(frame: &Frame, out: &mut Vec<u8>) -> Result<(), FrameError> {
         Frame::AckSet(set) => encode_json(kind::ACK_SET, "ack set", set, out),
         Frame::Heartbeat(document) => put(kind::HEARTBEAT, document, out),
     }
-}
-
-/// Appends a Data frame without taking the bytes.
-///
-/// # Errors
-/// As [`encode`]; also where there are no bytes.
-pub fn encode_data(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
-    if bytes.is_empty() {
-        return Err(malformed("data", "it is empty"));
-    }
-    put(kind::DATA, bytes, out)
 }
 
 fn encode_json<T: Serialize>(

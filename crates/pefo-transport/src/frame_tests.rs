@@ -37,29 +37,35 @@ fn certname() -> impl Strategy<Value = Certname> {
 }
 
 fn frame() -> impl Strategy<Value = Frame> {
-    let hello = (certname(), role(), "\\PC{0,20}", any::<u16>()).prop_map(|(certname, role, text, max)| {
-        Frame::Hello(Hello {
-            protocol: Protocols { min: 1, max: max.max(1) },
-            tool: text.clone(),
-            site: site(),
-            certname,
-            role,
-            purpose: Purpose::acks(),
-            reign: text.clone(),
-            capabilities: vec![text],
-        })
-    });
-    let welcome = (certname(), role(), "\\PC{0,20}", any::<u16>()).prop_map(|(certname, role, text, protocol)| {
-        Frame::Welcome(Welcome {
-            protocol,
-            tool: text.clone(),
-            site: site(),
-            certname,
-            role,
-            reign: text,
-            capabilities: vec![],
-        })
-    });
+    let hello =
+        (certname(), role(), "\\PC{0,20}", any::<u16>()).prop_map(|(certname, role, text, max)| {
+            Frame::Hello(Hello {
+                protocol: Protocols {
+                    min: 1,
+                    max: max.max(1),
+                },
+                tool: text.clone(),
+                site: site(),
+                certname,
+                role,
+                purpose: Purpose::acks(),
+                reign: text.clone(),
+                capabilities: vec![text],
+            })
+        });
+    let welcome = (certname(), role(), "\\PC{0,20}", any::<u16>()).prop_map(
+        |(certname, role, text, protocol)| {
+            Frame::Welcome(Welcome {
+                protocol,
+                tool: text.clone(),
+                site: site(),
+                certname,
+                role,
+                reign: text,
+                capabilities: vec![],
+            })
+        },
+    );
     let refuse = ("\\PC{0,20}", prop::option::of("[a-z-]{1,9}")).prop_map(|(message, rule)| {
         Frame::Refuse(Refuse {
             kind: "refused".into(),
@@ -68,18 +74,26 @@ fn frame() -> impl Strategy<Value = Frame> {
             message,
         })
     });
-    let offer = (dataset(), position(), any::<bool>(), any::<u64>(), any::<u32>(), any::<u64>()).prop_map(
-        |(dataset, position, full, document_bytes, files, payload_bytes)| {
-            Frame::Offer(Offer {
-                dataset,
-                position,
-                form: if full { Shape::Full } else { Shape::Batch },
-                document_bytes,
-                files,
-                payload_bytes,
-            })
-        },
-    );
+    let offer = (
+        dataset(),
+        position(),
+        any::<bool>(),
+        any::<u64>(),
+        any::<u32>(),
+        any::<u64>(),
+    )
+        .prop_map(
+            |(dataset, position, full, document_bytes, files, payload_bytes)| {
+                Frame::Offer(Offer {
+                    dataset,
+                    position,
+                    form: if full { Shape::Full } else { Shape::Batch },
+                    document_bytes,
+                    files,
+                    payload_bytes,
+                })
+            },
+        );
     prop_oneof![
         hello,
         welcome,
@@ -93,10 +107,12 @@ fn frame() -> impl Strategy<Value = Frame> {
             .prop_map(|bits| Frame::Need(Need::Files(Wanted::from_bits(bits)))),
         prop::collection::vec(any::<u8>(), 1..300).prop_map(Frame::Data),
         prop::collection::vec(any::<u8>(), 0..300).prop_map(Frame::Heartbeat),
-        (any::<u32>(), any::<u64>()).prop_map(|(index, size)| Frame::File(FileHead { index, size })),
+        (any::<u32>(), any::<u64>())
+            .prop_map(|(index, size)| Frame::File(FileHead { index, size })),
         (position(), any::<bool>())
             .prop_map(|(position, already)| Frame::Published(Published { position, already })),
-        prop::collection::vec(dataset(), 0..5).prop_map(|datasets| Frame::Acks(AcksQuery { datasets })),
+        prop::collection::vec(dataset(), 0..5)
+            .prop_map(|datasets| Frame::Acks(AcksQuery { datasets })),
         prop::collection::btree_map(dataset(), "\\PC{0,30}", 0..4)
             .prop_map(|documents| Frame::AckSet(AckSet { documents })),
     ]
@@ -149,7 +165,9 @@ fn a_header_alone_tells_what_can_never_become_a_frame() {
     let header = |length: u32, kind, flags, channel: u16| {
         let [a, b, c, d] = length.to_le_bytes();
         let [e, f] = channel.to_le_bytes();
-        decode(&[a, b, c, d, kind, flags, e, f]).unwrap_err().to_string()
+        decode(&[a, b, c, d, kind, flags, e, f])
+            .unwrap_err()
+            .to_string()
     };
     insta::assert_snapshot!(header(u32::MAX, 17, 0, 0), @"a frame of 4294967295 bytes is longer than 1048576");
     insta::assert_snapshot!(header(1_048_577, 17, 0, 0), @"a frame of 1048577 bytes is longer than 1048576");
@@ -181,10 +199,16 @@ fn a_hello_from_the_future_is_told_its_version_not_that_it_is_malformed() {
 #[test]
 fn a_field_of_a_newer_version_is_ignored() {
     let published = br#"{"position":"00000001-000000000001","already":false,"durable_in_ms":12}"#;
-    let mut bytes = u32::try_from(published.len()).unwrap().to_le_bytes().to_vec();
+    let mut bytes = u32::try_from(published.len())
+        .unwrap()
+        .to_le_bytes()
+        .to_vec();
     bytes.extend_from_slice(&[21, 0, 0, 0]);
     bytes.extend_from_slice(published);
-    assert!(matches!(decode(&bytes).unwrap(), Some((Frame::Published(_), _))));
+    assert!(matches!(
+        decode(&bytes).unwrap(),
+        Some((Frame::Published(_), _))
+    ));
 }
 
 /// The frozen bytes: a change here breaks every older peer.
@@ -233,11 +257,21 @@ fn the_wire_format_is_as_documented() {
         Frame::Data(b"DATA".to_vec()),
         Frame::Need(Need::Already),
         Frame::Need(Need::Files(wanted)),
-        Frame::File(FileHead { index: 8, size: 258 }),
+        Frame::File(FileHead {
+            index: 8,
+            size: 258,
+        }),
         Frame::Publish,
-        Frame::Published(Published { position, already: false }),
-        Frame::Acks(AcksQuery { datasets: vec![DataSet::Ca, DataSet::Database("pe-rbac".into())] }),
-        Frame::AckSet(AckSet { documents: BTreeMap::from([(DataSet::Ca, "pefo-document 1 ack\n…".to_owned())]) }),
+        Frame::Published(Published {
+            position,
+            already: false,
+        }),
+        Frame::Acks(AcksQuery {
+            datasets: vec![DataSet::Ca, DataSet::Database("pe-rbac".into())],
+        }),
+        Frame::AckSet(AckSet {
+            documents: BTreeMap::from([(DataSet::Ca, "pefo-document 1 ack\n…".to_owned())]),
+        }),
         Frame::Heartbeat(b"pefo-document 1 heartbeat\n".to_vec()),
     ];
     let shown: Vec<_> = frames

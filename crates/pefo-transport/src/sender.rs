@@ -142,7 +142,10 @@ impl Connection {
         wire.queue(&hello)?;
         // A program that ends at once can make this fail; what it said is then still to be read.
         let sent = wire.flush();
-        let welcome = match wire.meet().and_then(|()| answer(&mut wire, &mut session, "the peer")) {
+        let welcome = match wire
+            .meet()
+            .and_then(|()| answer(&mut wire, &mut session, "the peer"))
+        {
             Ok(Frame::Welcome(welcome)) => welcome,
             Ok(other) => return Err(unexpected(&other)),
             Err(error) => {
@@ -240,7 +243,9 @@ impl Connection {
             usize::try_from(index)
                 .ok()
                 .and_then(|index| files.get(index))
-                .ok_or_else(|| Error::new(ErrorKind::Protocol, "the peer wants a file beyond the last"))
+                .ok_or_else(|| {
+                    Error::new(ErrorKind::Protocol, "the peer wants a file beyond the last")
+                })
         };
         let mut total = 0;
         for index in wanted {
@@ -347,16 +352,18 @@ impl Connection {
         self.wire
             .flush()
             .or_else(|error| self.heard_instead(error))?;
-        answer(&mut self.wire, &mut self.session, self.peer.certname.as_str())
+        answer(
+            &mut self.wire,
+            &mut self.session,
+            self.peer.certname.as_str(),
+        )
     }
 
     /// A peer that refuses while we speak stops reading: what it said matters more than that our
     /// words did not get through.
     fn heard_instead(&mut self, error: Error) -> Result<()> {
         match self.wire.receive() {
-            Ok(Some(Frame::Refuse(refuse))) => {
-                Err(refuse.into_error(self.peer.certname.as_str()))
-            }
+            Ok(Some(Frame::Refuse(refuse))) => Err(refuse.into_error(self.peer.certname.as_str())),
             _ => Err(error),
         }
     }

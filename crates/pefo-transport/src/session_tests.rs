@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
+use pefo_core::Certname;
 use pefo_core::generation::{DataSet, Position, Site};
 use pefo_core::reign::{Epoch, Role};
-use pefo_core::Certname;
 use proptest::prelude::*;
 
 use super::*;
@@ -37,15 +37,30 @@ fn welcome() -> Frame {
 }
 
 fn refuse() -> Frame {
-    Frame::Refuse(Refuse { kind: "io".into(), rule: None, message: String::new(), hint: None })
+    Frame::Refuse(Refuse {
+        kind: "io".into(),
+        rule: None,
+        message: String::new(),
+        hint: None,
+    })
 }
 
 fn position() -> Position {
-    Position { epoch: Epoch(1), sequence: 1 }
+    Position {
+        epoch: Epoch(1),
+        sequence: 1,
+    }
 }
 
 fn offer(form: Shape, document_bytes: u64, files: u32, payload_bytes: u64) -> Frame {
-    Frame::Offer(Offer { dataset: DataSet::Ca, position: position(), form, document_bytes, files, payload_bytes })
+    Frame::Offer(Offer {
+        dataset: DataSet::Ca,
+        position: position(),
+        form,
+        document_bytes,
+        files,
+        payload_bytes,
+    })
 }
 
 fn data(bytes: usize) -> Frame {
@@ -63,14 +78,22 @@ fn file(index: u32, size: u64) -> Frame {
 }
 
 fn published() -> Frame {
-    Frame::Published(Published { position: position(), already: false })
+    Frame::Published(Published {
+        position: position(),
+        already: false,
+    })
 }
 
 /// Walks a greeted session through `steps`; the error names the step that was refused.
 fn walk(steps: &[(Side, Frame)]) -> Result<Session, String> {
     let mut session = Session::new();
-    for (side, frame) in [(Sender, hello()), (Receiver, welcome())].iter().chain(steps) {
-        session.step(*side, frame).map_err(|error| error.to_string())?;
+    for (side, frame) in [(Sender, hello()), (Receiver, welcome())]
+        .iter()
+        .chain(steps)
+    {
+        session
+            .step(*side, frame)
+            .map_err(|error| error.to_string())?;
     }
     Ok(session)
 }
@@ -113,7 +136,12 @@ fn whole_pushes_lead_back_to_idle() {
     assert!(walk(&nothing_needed).unwrap().is_idle());
     let others = [
         (Sender, Frame::Acks(AcksQuery { datasets: vec![] })),
-        (Receiver, Frame::AckSet(AckSet { documents: BTreeMap::new() })),
+        (
+            Receiver,
+            Frame::AckSet(AckSet {
+                documents: BTreeMap::new(),
+            }),
+        ),
         (Sender, Frame::Heartbeat(vec![])),
         (Receiver, Frame::Ok),
         (Sender, Frame::Bye),
@@ -124,7 +152,11 @@ fn whole_pushes_lead_back_to_idle() {
 #[test]
 fn what_was_not_announced_or_not_asked_for_is_refused() {
     let full = |rest: &[(Side, Frame)]| {
-        let mut steps = vec![(Sender, offer(Shape::Full, 5, 3, 7)), (Sender, data(5)), (Receiver, need(3, &[0, 2]))];
+        let mut steps = vec![
+            (Sender, offer(Shape::Full, 5, 3, 7)),
+            (Sender, data(5)),
+            (Receiver, need(3, &[0, 2])),
+        ];
         steps.extend_from_slice(rest);
         walk(&steps).unwrap_err()
     };

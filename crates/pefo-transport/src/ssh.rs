@@ -209,7 +209,10 @@ fn check_host_key(session: &Session, target: &SshTarget, pinned: &Pinned) -> Res
     };
     let mut known = session.known_hosts().map_err(failed)?;
     for key in &pinned.keys {
-        let line = format!("[{}]:{} {} {}", target.host, target.port, key.kind, key.body);
+        let line = format!(
+            "[{}]:{} {} {}",
+            target.host, target.port, key.kind, key.body
+        );
         known
             .read_str(&line, KnownHostFileKind::OpenSSH)
             .map_err(failed)?;
@@ -367,12 +370,19 @@ mod tests {
         // `ssh-keygen -lf` of GitHub's published Ed25519 host key shows this.
         let pinned = Pinned::parse(&[KEY.to_owned()]).unwrap();
         let shown: Vec<_> = pinned.keys.iter().map(PinnedKey::fingerprint).collect();
-        assert_eq!(shown, ["SHA256:+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU"]);
+        assert_eq!(
+            shown,
+            ["SHA256:+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU"]
+        );
     }
 
     #[test]
     fn a_malformed_pin_is_a_configuration_error() {
-        for lines in [vec![], vec!["ssh-ed25519".to_owned()], vec!["ssh-ed25519 !!".to_owned()]] {
+        for lines in [
+            vec![],
+            vec!["ssh-ed25519".to_owned()],
+            vec!["ssh-ed25519 !!".to_owned()],
+        ] {
             let error = Pinned::parse(&lines).err().unwrap();
             assert_eq!(error.kind(), ErrorKind::Config);
             assert!(error.hint_text().is_some());
@@ -387,7 +397,13 @@ mod tests {
             listener.local_addr().unwrap().port()
         };
         // Any readable file: the key is not used before the connection stands.
-        let target = SshTarget::new("127.0.0.1", port, "nobody", dir.path(), vec![KEY.to_owned()]);
+        let target = SshTarget::new(
+            "127.0.0.1",
+            port,
+            "nobody",
+            dir.path(),
+            vec![KEY.to_owned()],
+        );
         let error = connect(&target).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
         assert!(error.is_retryable());

@@ -15,6 +15,7 @@
 //! | [`postgres`] | a PostgreSQL cluster, and a database of the shape of PE's RBAC |
 //! | [`classifier`] | a node classifier that answers as Puppet Enterprise's |
 //! | [`puppetserver`] | real puppetservers: sign, revoke, and ask whether a certificate is accepted |
+//! | [`masters`] | two masters with everything above, driven through the `pefo` program |
 //! | [`wait`], [`child`] | waiting with a deadline; servers that never outlive the test |
 //!
 //! Another project takes the package as a dev-dependency and uses the modules it needs; nothing here
@@ -33,13 +34,14 @@
 //! Failures panic with what went wrong: these are tests. `docs/testing.md` tells more.
 
 pub mod account;
+pub mod ca;
 pub mod child;
 pub mod classifier;
 pub mod line;
+pub mod masters;
 pub mod place;
+pub mod postgres;
 pub mod puppetserver;
 pub mod skip;
 pub mod sshd;
 pub mod wait;
-pub mod ca;
-pub mod postgres;

@@ -6,7 +6,7 @@
 //! Nothing is decided by size or mtime: a serial always has four bytes.
 //!
 //! What cannot be read is a value ([`Part::Unreadable`]), not a failure: one torn certificate must not
-//! hold back a revocation. What that means is decided by [`crate::plan`].
+//! hold back a revocation. What that means is decided by [`plan`](mod@crate::plan).
 
 mod read;
 

@@ -227,7 +227,7 @@ impl<'a> Reader<'a> {
             }
             Err(error) => return Err(error),
         };
-        let chain = self.parse("ca_crt.pem", |bytes| CaChain::from_pem(bytes))?;
+        let chain = self.parse("ca_crt.pem", CaChain::from_pem)?;
         Ok(match chain {
             Part::Read(chain) => match key::belongs_to(&bytes, chain.signing()) {
                 Ok(matches) => Part::Read(matches),

@@ -1,12 +1,15 @@
 //! How a standby's CA follows its source, against CAs on disk.
 #![expect(
     clippy::disallowed_methods,
-    reason = "tests lay out, break and read directories by hand"
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests lay out, break and read directories by hand, and fail loudly"
 )]
 
 mod bad_input;
 mod crash;
 mod crl;
+mod documentation;
 mod issued;
 mod layout;
 mod model;

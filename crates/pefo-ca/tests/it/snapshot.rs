@@ -43,7 +43,6 @@ fn a_file_torn_by_a_write_in_place_is_read_again_until_it_is_whole() {
         }
     }));
     let snapshot = read(pair.a.dir(), &clock);
-    drop(clock);
     assert_eq!(waits, 2);
     snapshot.require_whole().unwrap();
 }
@@ -60,7 +59,6 @@ fn what_stays_torn_is_told_and_does_not_wait_for_ever() {
     let mut waits = 0;
     let clock = Meanwhile(Mutex::new(|| waits += 1));
     let snapshot = read(pair.a.dir(), &clock);
-    drop(clock);
     assert_eq!(waits, 5);
     let error = snapshot.require_whole().unwrap_err();
     assert_eq!(

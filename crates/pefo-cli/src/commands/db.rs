@@ -1,6 +1,5 @@
 //! `pefo db dump` and `pefo db list`, and the stage that runs in the database's account.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 

@@ -1,6 +1,5 @@
 //! `pefo schedule print`: when each command runs, at the original module's times by default.
 
-use std::fmt::Write as _;
 
 use pefo_core::Result;
 use pefo_core::reign::Role;
@@ -46,30 +45,32 @@ pub(super) fn print(host: &Host, format: ScheduleFormat) -> Result<Report> {
     let (station, _) = host.station()?;
     let program = std::env::current_exe()
         .map_or_else(|_| "pefo".to_owned(), |path| path.display().to_string());
-    let config = host.config_path.display();
+    let config = host.config_path.display().to_string();
     let entries = entries(host, station.role);
     let mut text = format!("# pefo on {}, {}\n", host.config.site.certname, station.role);
     for entry in &entries {
-        drop(match format {
-            ScheduleFormat::Cron => {
-                let minute = entry.minute.map_or_else(|| "*".to_owned(), |minute| minute.to_string());
-                writeln!(text, "# {}\n{minute} * * * * root {program} --config {config} --quiet {}", entry.what, entry.command)
-            }
-            ScheduleFormat::Systemd => {
-                let unit = format!("pefo-{}", entry.command.replace(' ', "-"));
-                let when = entry.minute.map_or_else(|| "*:*:00".to_owned(), |minute| format!("*:{minute:02}:00"));
-                writeln!(
-                    text,
-                    "# /etc/systemd/system/{unit}.service\n[Unit]\nDescription=pefo: {what}\n\n[Service]\nType=oneshot\n\
-                     ExecStart={program} --config {config} --quiet {command}\n\n\
-                     # /etc/systemd/system/{unit}.timer\n[Unit]\nDescription=pefo: {what}\n\n[Timer]\nOnCalendar={when}\n\
-                     AccuracySec=1s\n\n[Install]\nWantedBy=timers.target\n",
-                    what = entry.what,
-                    command = entry.command,
-                )
-            }
+        text.push_str(&match format {
+            ScheduleFormat::Cron => cron(entry, &program, &config),
+            ScheduleFormat::Systemd => systemd(entry, &program, &config),
         });
     }
     let details = entries.iter().map(|entry| json!({ "minute": entry.minute, "command": entry.command })).collect::<Vec<_>>();
     Ok(Report::ok(json!({ "role": station.role, "entries": details }), text))
+}
+
+fn cron(entry: &Entry, program: &str, config: &str) -> String {
+    let minute = entry.minute.map_or_else(|| "*".to_owned(), |minute| minute.to_string());
+    format!("# {}\n{minute} * * * * root {program} --config {config} --quiet {}\n", entry.what, entry.command)
+}
+
+fn systemd(entry: &Entry, program: &str, config: &str) -> String {
+    let Entry { minute, command, what } = entry;
+    let unit = format!("pefo-{}", command.replace(' ', "-"));
+    let when = minute.map_or_else(|| "*:*:00".to_owned(), |minute| format!("*:{minute:02}:00"));
+    format!(
+        "# /etc/systemd/system/{unit}.service\n[Unit]\nDescription=pefo: {what}\n\n[Service]\nType=oneshot\n\
+         ExecStart={program} --config {config} --quiet {command}\n\n\
+         # /etc/systemd/system/{unit}.timer\n[Unit]\nDescription=pefo: {what}\n\n[Timer]\nOnCalendar={when}\n\
+         AccuracySec=1s\n\n[Install]\nWantedBy=timers.target\n\n"
+    )
 }

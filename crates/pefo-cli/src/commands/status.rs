@@ -1,7 +1,6 @@
 //! `pefo status`: role, reign and the age of each data set, from local state only: it answers at once,
 //! whatever the peer does. Exit code and perfdata are a monitoring plugin's.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use pefo_core::clock::Timestamp;

@@ -140,9 +140,9 @@ pub fn answer(request: &[u8]) -> Vec<u8> {
 fn serve(request: Request) -> Result<Value> {
     let Request { settings, stage } = request;
     let mut server = if settings.host.starts_with('/') {
-        Server::on_socket(settings.host.clone(), settings.user.clone())?
+        Server::on_socket(settings.host.clone(), settings.user.clone())
     } else {
-        Server::on_tcp(settings.host.clone(), settings.user.clone())?
+        Server::on_tcp(settings.host.clone(), settings.user.clone())
     };
     server = server.port(settings.port);
     if let Some(passfile) = &settings.passfile {

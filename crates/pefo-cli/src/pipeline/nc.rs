@@ -130,7 +130,9 @@ pub fn apply(host: &Host, verified: &Verified, change: &Change, show_only: bool)
             details.insert("missing".to_owned(), serde_json::to_value(&report.missing).unwrap_or_default());
         }
         let holds = report.holds;
-        report.into_result().map_err(|error| error.context(format!("the target holds the {holds:?} tree").to_lowercase()))?;
+        if let Some(error) = report.error {
+            return Err(error.context(format!("the target holds the {holds:?} tree").to_lowercase()));
+        }
     }
     Ok(Applied { details, text, errors: Vec::new(), changed: plan.needs_import() })
 }

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::state::{
-    DIGEST_ALGORITHM, Definition, Extension, Grant, LargeObjects, LocaleProvider, Properties, Relation, RelationKind, SchemaRights,
-    Sequence, SequenceValue, Settings,
+    DIGEST_ALGORITHM, Definition, Extension, Grant, LargeObjects, LocaleProvider, Properties,
+    Relation, RelationKind, SchemaRights, Sequence, SequenceValue, Settings,
 };
 
 /// A state with one of everything.
@@ -25,7 +25,10 @@ pub(crate) fn sample_state() -> DatabaseState {
         rows,
         digest: rows.map(|rows| format!("{rows}/-{rows}")),
     };
-    let value = SequenceValue { last_value: 41, is_called: true };
+    let value = SequenceValue {
+        last_value: 41,
+        is_called: true,
+    };
     DatabaseState {
         properties: Properties {
             owner: "pe-rbac".to_owned(),
@@ -36,20 +39,41 @@ pub(crate) fn sample_state() -> DatabaseState {
             locale: None,
             connection_limit: -1,
             comment: Some("it's ours".to_owned()),
-            settings: vec![Settings { role: None, values: vec!["search_path=rbac, public".to_owned()] }],
+            settings: vec![Settings {
+                role: None,
+                values: vec!["search_path=rbac, public".to_owned()],
+            }],
             grants: vec![grant(None, "CONNECT"), grant(Some("pe-rbac"), "CREATE")],
-            public_schema: Some(SchemaRights { owner: "pg_database_owner".to_owned(), grants: vec![grant(None, "USAGE")] }),
+            public_schema: Some(SchemaRights {
+                owner: "pg_database_owner".to_owned(),
+                grants: vec![grant(None, "USAGE")],
+            }),
         },
-        extensions: vec![Extension { name: "citext".to_owned(), version: "1.6".to_owned() }],
+        extensions: vec![Extension {
+            name: "citext".to_owned(),
+            version: "1.6".to_owned(),
+        }],
         roles: vec!["pe-rbac".to_owned(), "pe-rbac-read".to_owned()],
         relations: vec![
             relation("roles", RelationKind::Table, Some(50)),
             relation("subjects", RelationKind::Table, Some(4000)),
             relation("who_may", RelationKind::View, None),
         ],
-        sequences: vec![Sequence { schema: "rbac".to_owned(), name: "roles_id_seq".to_owned(), before: value, after: value }],
-        large_objects: LargeObjects { count: 1, digest: Some("9/9".to_owned()) },
-        definitions: vec![Definition { kind: "index".to_owned(), name: "rbac.i".to_owned(), digest: "ab".to_owned() }],
+        sequences: vec![Sequence {
+            schema: "rbac".to_owned(),
+            name: "roles_id_seq".to_owned(),
+            before: value,
+            after: value,
+        }],
+        large_objects: LargeObjects {
+            count: 1,
+            digest: Some("9/9".to_owned()),
+        },
+        definitions: vec![Definition {
+            kind: "index".to_owned(),
+            name: "rbac.i".to_owned(),
+            digest: "ab".to_owned(),
+        }],
     }
 }
 
@@ -61,7 +85,10 @@ pub(crate) fn sample() -> DumpManifest {
         database: DatabaseName::new("pe-rbac").unwrap(),
         product_version: Some("2023.8.4".to_owned()),
         server_version_num: 150_014,
-        pg_dump: ToolVersion { text: "pg_dump (PostgreSQL) 15.14".to_owned(), major: 15 },
+        pg_dump: ToolVersion {
+            text: "pg_dump (PostgreSQL) 15.14".to_owned(),
+            major: 15,
+        },
         wal_lsn: PgLsn::from(0x16_0000_00FF),
         size_bytes: 5_000_000,
         digest_algorithm: DIGEST_ALGORITHM.to_owned(),
@@ -81,7 +108,10 @@ fn a_manifest_is_read_back_as_it_was_written() {
 fn a_newer_format_is_refused_by_name_and_damage_as_damage() {
     let json = sample().to_json().unwrap();
     let newer = json.replace("\"format\": 1,", "\"format\": 2, \"new_field\": 1,");
-    assert_eq!(DumpManifest::parse(&newer).unwrap_err().rule(), Some("db-manifest-format"));
+    assert_eq!(
+        DumpManifest::parse(&newer).unwrap_err().rule(),
+        Some("db-manifest-format")
+    );
     for damaged in [
         json.replace("\"format\": 1,", ""),
         json.replace("\"format\": 1,", "\"format\": 1, \"surprise\": 1,"),
@@ -99,8 +129,14 @@ fn a_newer_format_is_refused_by_name_and_damage_as_damage() {
 fn dump_of_two_files() -> (tempfile::TempDir, DumpManifest, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let attributes = Attributes::mode(0o600);
-    for (name, content) in [("toc.dat", "toc"), ("1.dat", "rows"), (DumpManifest::FILE_NAME, "{}")] {
-        Disk::new().publish(&dir.path().join(name), content.as_bytes(), &attributes).unwrap();
+    for (name, content) in [
+        ("toc.dat", "toc"),
+        ("1.dat", "rows"),
+        (DumpManifest::FILE_NAME, "{}"),
+    ] {
+        Disk::new()
+            .publish(&dir.path().join(name), content.as_bytes(), &attributes)
+            .unwrap();
     }
     let mut manifest = sample();
     manifest.files = list_files(dir.path()).unwrap();
@@ -114,13 +150,21 @@ fn a_changed_a_missing_and_a_foreign_file_are_named() {
     assert_eq!(manifest.files.len(), 2);
     manifest.check_files(&path).unwrap();
     let attributes = Attributes::mode(0o600);
-    Disk::new().publish(&path.join("1.dat"), b"rowz", &attributes).unwrap();
-    Disk::new().publish(&path.join("2.dat"), b"", &attributes).unwrap();
+    Disk::new()
+        .publish(&path.join("1.dat"), b"rowz", &attributes)
+        .unwrap();
+    Disk::new()
+        .publish(&path.join("2.dat"), b"", &attributes)
+        .unwrap();
     Disk::new().remove_file(&path.join("toc.dat")).unwrap();
     let error = manifest.check_files(&path).unwrap_err();
     assert_eq!(error.rule(), Some("db-dump-damaged"));
     let said = error.to_string();
-    for part in ["1.dat was changed", "toc.dat is missing", "2.dat is not of the dump"] {
+    for part in [
+        "1.dat was changed",
+        "toc.dat is missing",
+        "2.dat is not of the dump",
+    ] {
         assert!(said.contains(part), "{said}");
     }
 }

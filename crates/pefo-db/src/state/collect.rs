@@ -4,8 +4,8 @@ use pefo_core::progress::Progress;
 use pefo_core::{Error, ErrorKind, Result};
 
 use super::{
-    DatabaseState, Extension, Grant, LargeObjects, LocaleProvider, Properties, Relation, RelationKind, SchemaRights, Sequence,
-    SequenceValue, Settings, definitions, sql,
+    DatabaseState, Extension, Grant, LargeObjects, LocaleProvider, Properties, Relation,
+    RelationKind, SchemaRights, Sequence, SequenceValue, Settings, definitions, sql,
 };
 use crate::name::{quote_identifier, quote_qualified};
 use crate::server::{Session, get};
@@ -14,13 +14,22 @@ use crate::server::{Session, get};
 pub(crate) async fn collect(session: &Session, progress: &dyn Progress) -> Result<DatabaseState> {
     let sequences = read_sequences(session).await?;
     let mut roles: Vec<String> = Vec::new();
-    for row in session.rows("list the roles in use", sql::ROLES, &[]).await? {
+    for row in session
+        .rows("list the roles in use", sql::ROLES, &[])
+        .await?
+    {
         roles.push(get(&row, 0)?);
     }
     roles.sort();
     let mut extensions = Vec::new();
-    for row in session.rows("list the extensions", sql::EXTENSIONS, &[]).await? {
-        extensions.push(Extension { name: get(&row, 0)?, version: get(&row, 1)? });
+    for row in session
+        .rows("list the extensions", sql::EXTENSIONS, &[])
+        .await?
+    {
+        extensions.push(Extension {
+            name: get(&row, 0)?,
+            version: get(&row, 1)?,
+        });
     }
     extensions.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(DatabaseState {
@@ -30,7 +39,12 @@ pub(crate) async fn collect(session: &Session, progress: &dyn Progress) -> Resul
         relations: relations(session, progress).await?,
         sequences: sequences
             .into_iter()
-            .map(|(schema, name, value)| Sequence { schema, name, before: value, after: value })
+            .map(|(schema, name, value)| Sequence {
+                schema,
+                name,
+                before: value,
+                after: value,
+            })
             .collect(),
         large_objects: large_objects(session).await?,
         definitions: definitions::collect(session).await?,
@@ -38,28 +52,58 @@ pub(crate) async fn collect(session: &Session, progress: &dyn Progress) -> Resul
 }
 
 /// Schema, name and value of every sequence, by name.
-pub(crate) async fn read_sequences(session: &Session) -> Result<Vec<(String, String, SequenceValue)>> {
+pub(crate) async fn read_sequences(
+    session: &Session,
+) -> Result<Vec<(String, String, SequenceValue)>> {
     let mut sequences = Vec::new();
-    for row in session.rows("list the sequences", sql::SEQUENCES, &[]).await? {
+    for row in session
+        .rows("list the sequences", sql::SEQUENCES, &[])
+        .await?
+    {
         let (schema, name): (String, String) = (get(&row, 0)?, get(&row, 1)?);
-        let query = format!("select last_value, is_called from {}", quote_qualified(&schema, &name));
-        let value = session.row(&format!("read sequence {schema}.{name}"), &query, &[]).await?;
-        sequences.push((schema, name, SequenceValue { last_value: get(&value, 0)?, is_called: get(&value, 1)? }));
+        let query = format!(
+            "select last_value, is_called from {}",
+            quote_qualified(&schema, &name)
+        );
+        let value = session
+            .row(&format!("read sequence {schema}.{name}"), &query, &[])
+            .await?;
+        sequences.push((
+            schema,
+            name,
+            SequenceValue {
+                last_value: get(&value, 0)?,
+                is_called: get(&value, 1)?,
+            },
+        ));
     }
     sequences.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
     Ok(sequences)
 }
 
 async fn properties(session: &Session) -> Result<Properties> {
-    let row = session.row("read the database's properties", sql::PROPERTIES, &[]).await?;
+    let row = session
+        .row("read the database's properties", sql::PROPERTIES, &[])
+        .await?;
     let mut settings = Vec::new();
-    for row in session.rows("read the database's settings", sql::SETTINGS, &[]).await? {
-        settings.push(Settings { role: get(&row, 0)?, values: get(&row, 1)? });
+    for row in session
+        .rows("read the database's settings", sql::SETTINGS, &[])
+        .await?
+    {
+        settings.push(Settings {
+            role: get(&row, 0)?,
+            values: get(&row, 1)?,
+        });
     }
     settings.sort();
-    let public = session.rows("look for the schema public", sql::PUBLIC_OWNER, &[]).await?;
+    let public = session
+        .rows("look for the schema public", sql::PUBLIC_OWNER, &[])
+        .await?;
     let public_schema = match public.first() {
-        Some(row) => Some(SchemaRights { owner: get(row, 0)?, grants: grants(session, sql::PUBLIC_GRANTS).await? }),
+        Some(row) => Some(SchemaRights {
+            owner: get(row, 0)?,
+            grants: grants(session, sql::PUBLIC_GRANTS).await?,
+        }),
         None => None,
     };
     // Servers before 15 know the C library's locales only.
@@ -67,7 +111,12 @@ async fn properties(session: &Session) -> Result<Properties> {
         None | Some("c") => LocaleProvider::Libc,
         Some("i") => LocaleProvider::Icu,
         Some("b") => LocaleProvider::Builtin,
-        Some(other) => return Err(Error::new(ErrorKind::Protocol, format!("locale provider {other:?} is unknown"))),
+        Some(other) => {
+            return Err(Error::new(
+                ErrorKind::Protocol,
+                format!("locale provider {other:?} is unknown"),
+            ));
+        }
     };
     Ok(Properties {
         owner: get(&row, 0)?,
@@ -87,7 +136,11 @@ async fn properties(session: &Session) -> Result<Properties> {
 async fn grants(session: &Session, query: &str) -> Result<Vec<Grant>> {
     let mut grants = Vec::new();
     for row in session.rows("read the grants", query, &[]).await? {
-        grants.push(Grant { grantee: get(&row, 0)?, privilege: get(&row, 1)?, grantable: get(&row, 2)? });
+        grants.push(Grant {
+            grantee: get(&row, 0)?,
+            privilege: get(&row, 1)?,
+            grantable: get(&row, 2)?,
+        });
     }
     grants.sort();
     Ok(grants)
@@ -96,7 +149,8 @@ async fn grants(session: &Session, query: &str) -> Result<Vec<Grant>> {
 async fn relations(session: &Session, progress: &dyn Progress) -> Result<Vec<Relation>> {
     let mut relations = Vec::new();
     for row in session.rows("list the tables", sql::RELATIONS, &[]).await? {
-        let (schema, name, columns): (String, String, Vec<String>) = (get(&row, 0)?, get(&row, 1)?, get(&row, 3)?);
+        let (schema, name, columns): (String, String, Vec<String>) =
+            (get(&row, 0)?, get(&row, 1)?, get(&row, 3)?);
         let kind = match get::<String>(&row, 2)?.as_str() {
             "r" => RelationKind::Table,
             "p" => RelationKind::PartitionedTable,
@@ -111,17 +165,31 @@ async fn relations(session: &Session, progress: &dyn Progress) -> Result<Vec<Rel
             (None, None)
         };
         progress.advance(1, 0);
-        relations.push(Relation { schema, name, kind, rows, digest });
+        relations.push(Relation {
+            schema,
+            name,
+            kind,
+            rows,
+            digest,
+        });
     }
     relations.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
     Ok(relations)
 }
 
 /// See [`super::DIGEST_ALGORITHM`].
-async fn count_and_digest(session: &Session, schema: &str, name: &str, mut columns: Vec<String>) -> Result<(u64, String)> {
+async fn count_and_digest(
+    session: &Session,
+    schema: &str,
+    name: &str,
+    mut columns: Vec<String>,
+) -> Result<(u64, String)> {
     // By name: a restore may order the columns of an inherited table differently.
     columns.sort();
-    let columns: Vec<String> = columns.iter().map(|column| format!("t.{}", quote_identifier(column))).collect();
+    let columns: Vec<String> = columns
+        .iter()
+        .map(|column| format!("t.{}", quote_identifier(column)))
+        .collect();
     let query = format!(
         "select count(*), coalesce(sum(pg_catalog.hashtextextended(x.r, 0)), 0)::text, \
          coalesce(sum(pg_catalog.hashtextextended(x.r, 1)), 0)::text \
@@ -129,17 +197,30 @@ async fn count_and_digest(session: &Session, schema: &str, name: &str, mut colum
         columns.join(", "),
         quote_qualified(schema, name)
     );
-    let row = session.row(&format!("digest table {schema}.{name}"), &query, &[]).await?;
+    let row = session
+        .row(&format!("digest table {schema}.{name}"), &query, &[])
+        .await?;
     let count = u64::try_from(get::<i64>(&row, 0)?).unwrap_or_default();
-    Ok((count, format!("{}/{}", get::<String>(&row, 1)?, get::<String>(&row, 2)?)))
+    Ok((
+        count,
+        format!("{}/{}", get::<String>(&row, 1)?, get::<String>(&row, 2)?),
+    ))
 }
 
 async fn large_objects(session: &Session) -> Result<LargeObjects> {
-    let row = session.row("count the large objects", sql::LARGE_OBJECTS, &[]).await?;
+    let row = session
+        .row("count the large objects", sql::LARGE_OBJECTS, &[])
+        .await?;
     let count = u64::try_from(get::<i64>(&row, 0)?).unwrap_or_default();
     let digest = if get(&row, 1)? {
-        let row = session.row("digest the large objects", sql::LARGE_OBJECT_DIGEST, &[]).await?;
-        Some(format!("{}/{}", get::<String>(&row, 0)?, get::<String>(&row, 1)?))
+        let row = session
+            .row("digest the large objects", sql::LARGE_OBJECT_DIGEST, &[])
+            .await?;
+        Some(format!(
+            "{}/{}",
+            get::<String>(&row, 0)?,
+            get::<String>(&row, 1)?
+        ))
     } else {
         None
     };

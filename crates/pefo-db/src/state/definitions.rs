@@ -17,7 +17,11 @@ pub(super) async fn collect(session: &Session) -> Result<Vec<Definition>> {
             let (kind, name): (String, String) = (get(&row, 0)?, get(&row, 1)?);
             let text: Option<String> = get(&row, 2)?;
             let hash = blake3::hash(text.unwrap_or_default().as_bytes()).to_hex();
-            definitions.push(Definition { kind, name, digest: hash[..32].to_owned() });
+            definitions.push(Definition {
+                kind,
+                name,
+                digest: hash[..32].to_owned(),
+            });
         }
     }
     definitions.sort_by(|a, b| (&a.kind, &a.name, &a.digest).cmp(&(&b.kind, &b.name, &b.digest)));

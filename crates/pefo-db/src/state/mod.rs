@@ -225,20 +225,40 @@ impl DatabaseState {
         let schema = properties.public_schema.iter();
         let mut roles: BTreeSet<&str> = self.roles.iter().map(String::as_str).collect();
         roles.insert(&properties.owner);
-        roles.extend(properties.settings.iter().filter_map(|settings| settings.role.as_deref()));
-        roles.extend(properties.grants.iter().filter_map(|grant| grant.grantee.as_deref()));
+        roles.extend(
+            properties
+                .settings
+                .iter()
+                .filter_map(|settings| settings.role.as_deref()),
+        );
+        roles.extend(
+            properties
+                .grants
+                .iter()
+                .filter_map(|grant| grant.grantee.as_deref()),
+        );
         roles.extend(schema.clone().map(|schema| schema.owner.as_str()));
-        roles.extend(schema.flat_map(|schema| &schema.grants).filter_map(|grant| grant.grantee.as_deref()));
+        roles.extend(
+            schema
+                .flat_map(|schema| &schema.grants)
+                .filter_map(|grant| grant.grantee.as_deref()),
+        );
         roles
     }
 
     /// Rows of all tables.
     pub fn rows(&self) -> u64 {
-        self.relations.iter().filter_map(|relation| relation.rows).sum()
+        self.relations
+            .iter()
+            .filter_map(|relation| relation.rows)
+            .sum()
     }
 
     /// How many tables have rows of their own.
     pub fn tables(&self) -> usize {
-        self.relations.iter().filter(|relation| relation.kind == RelationKind::Table).count()
+        self.relations
+            .iter()
+            .filter(|relation| relation.kind == RelationKind::Table)
+            .count()
     }
 }

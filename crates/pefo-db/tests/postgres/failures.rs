@@ -30,17 +30,50 @@ impl Progress for At {
 #[tokio::test]
 async fn a_run_killed_at_any_step_leaves_the_live_database_open_and_the_next_run_succeeds() {
     let Some(bench) = Bench::start() else { return };
-    bench.cluster.sql("postgres", "create database live").unwrap();
-    bench.cluster.sql("live", "create table t as select 1 as version, generate_series(1, 20000) as n").unwrap();
+    bench
+        .cluster
+        .sql("postgres", "create database live")
+        .unwrap();
+    bench
+        .cluster
+        .sql(
+            "live",
+            "create table t as select 1 as version, generate_series(1, 20000) as n",
+        )
+        .unwrap();
     let (dir, manifest) = bench.dump("live", "dump").await.unwrap();
     let mut leftovers = 0;
-    for step in ["check files", "drop leftovers", "create", "load", "analyze", "set up", "compare", "swap", "prune"] {
-        bench.cluster.sql("live", "update t set version = 2").unwrap();
+    for step in [
+        "check files",
+        "drop leftovers",
+        "create",
+        "load",
+        "analyze",
+        "set up",
+        "compare",
+        "swap",
+        "prune",
+    ] {
+        bench
+            .cluster
+            .sql("live", "update t set version = 2")
+            .unwrap();
         let (sender, reached) = oneshot::channel();
-        let progress = At { step, reached: Mutex::new(Some(sender)) };
+        let progress = At {
+            step,
+            reached: Mutex::new(Some(sender)),
+        };
         let (database, options) = (name("live"), RestoreOptions::default());
         {
-            let run = pefo_db::restore(&bench.server, &bench.tools, &database, &dir, &options, &SystemClock, &progress);
+            let run = pefo_db::restore(
+                &bench.server,
+                &bench.tools,
+                &database,
+                &dir,
+                &options,
+                &SystemClock,
+                &progress,
+            );
             // Dropped wherever it is once the step has begun and it next waits for something.
             tokio::select! {
                 biased;
@@ -50,26 +83,53 @@ async fn a_run_killed_at_any_step_leaves_the_live_database_open_and_the_next_run
         }
         // Open, and whole: the old one, or (after the swap) the new one.
         let versions = bench.ask("live", "select version, count(*) from t group by 1");
-        assert_eq!(versions, if step == "prune" { "1|20000" } else { "2|20000" }, "after {step}");
-        let query = "select count(*) from pg_database where not datallowconn and datname <> 'template0'";
+        assert_eq!(
+            versions,
+            if step == "prune" {
+                "1|20000"
+            } else {
+                "2|20000"
+            },
+            "after {step}"
+        );
+        let query =
+            "select count(*) from pg_database where not datallowconn and datname <> 'template0'";
         assert_eq!(bench.ask("postgres", query), "0");
 
         let options = RestoreOptions::default().even_if_unchanged(true);
         let report = restore_once_unlocked(&bench, &dir, &options).await;
         leftovers += report.leftovers_dropped.len();
-        assert_eq!(bench.differences("live", &manifest).await, Vec::<String>::new());
-        assert_eq!(bench.databases().len(), 2, "live and one kept, after {step}");
+        assert_eq!(
+            bench.differences("live", &manifest).await,
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            bench.databases().len(),
+            2,
+            "live and one kept, after {step}"
+        );
     }
-    assert!(leftovers >= 4, "the killed runs left {leftovers} shadows to be dropped");
+    assert!(
+        leftovers >= 4,
+        "the killed runs left {leftovers} shadows to be dropped"
+    );
 }
 
 /// The server notices the end of a killed run's sessions when it next writes to them.
-async fn restore_once_unlocked(bench: &Bench, dir: &std::path::Path, options: &RestoreOptions) -> pefo_db::RestoreReport {
+async fn restore_once_unlocked(
+    bench: &Bench,
+    dir: &std::path::Path,
+    options: &RestoreOptions,
+) -> pefo_db::RestoreReport {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     loop {
         match bench.restore("live", dir, options).await {
             Ok(report) => return report,
-            Err(error) if error.kind() == ErrorKind::Locked && std::time::Instant::now() < deadline => tokio::task::yield_now().await,
+            Err(error)
+                if error.kind() == ErrorKind::Locked && std::time::Instant::now() < deadline =>
+            {
+                tokio::task::yield_now().await
+            }
             Err(error) => panic!("{error:?}"),
         }
     }
@@ -78,43 +138,100 @@ async fn restore_once_unlocked(bench: &Bench, dir: &std::path::Path, options: &R
 #[tokio::test]
 async fn two_runs_at_once_do_not_meet() {
     let Some(bench) = Bench::start() else { return };
-    bench.cluster.sql("postgres", "create database live").unwrap();
-    bench.cluster.sql("live", "create table t as select generate_series(1, 1000) as n").unwrap();
+    bench
+        .cluster
+        .sql("postgres", "create database live")
+        .unwrap();
+    bench
+        .cluster
+        .sql(
+            "live",
+            "create table t as select generate_series(1, 1000) as n",
+        )
+        .unwrap();
     let (dir, _) = bench.dump("live", "dump").await.unwrap();
     let options = RestoreOptions::default().even_if_unchanged(true);
-    let (one, two) = tokio::join!(bench.restore("live", &dir, &options), bench.restore("live", &dir, &options));
+    let (one, two) = tokio::join!(
+        bench.restore("live", &dir, &options),
+        bench.restore("live", &dir, &options)
+    );
     let (done, locked): (Vec<_>, Vec<_>) = [one, two].into_iter().partition(Result::is_ok);
     assert_eq!((done.len(), locked.len()), (1, 1));
-    assert_eq!(locked.into_iter().next().unwrap().unwrap_err().kind(), ErrorKind::Locked);
+    assert_eq!(
+        locked.into_iter().next().unwrap().unwrap_err().kind(),
+        ErrorKind::Locked
+    );
     assert_eq!(bench.databases().len(), 2);
 }
 
 #[tokio::test]
 async fn a_drill_proves_the_dump_and_leaves_everything_as_it_was() {
-    let Some(bench) = Bench::with_rbac() else { return };
+    let Some(bench) = Bench::with_rbac() else {
+        return;
+    };
     let (dir, manifest) = bench.dump("pe-rbac", "dump").await.unwrap();
     let database = name("pe-rbac");
-    let before = bench.ask("postgres", "select oid from pg_database where datname = 'pe-rbac'");
-    let facts = ServerFacts::gather(&bench.server, &bench.tools, &manifest, &database).await.unwrap();
+    let before = bench.ask(
+        "postgres",
+        "select oid from pg_database where datname = 'pe-rbac'",
+    );
+    let facts = ServerFacts::gather(&bench.server, &bench.tools, &manifest, &database)
+        .await
+        .unwrap();
     let plan = plan_restore(&manifest, &facts, &database, &RestoreOptions::default()).unwrap();
-    let report = pefo_db::drill(&bench.server, &bench.tools, &plan, &dir, &SystemClock, &Silent).await.unwrap();
+    let report = pefo_db::drill(
+        &bench.server,
+        &bench.tools,
+        &plan,
+        &dir,
+        &SystemClock,
+        &Silent,
+    )
+    .await
+    .unwrap();
     assert_eq!(report.outcome, RestoreOutcome::Drilled);
-    assert!(report.swap.is_none() && report.notes.is_empty(), "{:?}", report.notes);
+    assert!(
+        report.swap.is_none() && report.notes.is_empty(),
+        "{:?}",
+        report.notes
+    );
     assert_eq!(bench.databases(), ["pe-rbac"]);
-    assert_eq!(bench.ask("postgres", "select oid from pg_database where datname = 'pe-rbac'"), before);
+    assert_eq!(
+        bench.ask(
+            "postgres",
+            "select oid from pg_database where datname = 'pe-rbac'"
+        ),
+        before
+    );
 }
 
 #[tokio::test]
 async fn prepared_transactions_are_refused_by_name_before_anything_is_done() {
-    let Some(bench) = Bench::start_with(&ClusterOptions::default().setting("max_prepared_transactions = 2")) else { return };
-    bench.cluster.sql("postgres", "create database live").unwrap();
+    let Some(bench) =
+        Bench::start_with(&ClusterOptions::default().setting("max_prepared_transactions = 2"))
+    else {
+        return;
+    };
+    bench
+        .cluster
+        .sql("postgres", "create database live")
+        .unwrap();
     bench.cluster.sql("live", "create table t ()").unwrap();
     let (dir, _) = bench.dump("live", "dump").await.unwrap();
-    bench.cluster.sql("live", "begin; insert into t default values; prepare transaction 'left behind'").unwrap();
+    bench
+        .cluster
+        .sql(
+            "live",
+            "begin; insert into t default values; prepare transaction 'left behind'",
+        )
+        .unwrap();
     let options = RestoreOptions::default().even_if_unchanged(true);
     let error = bench.restore("live", &dir, &options).await.unwrap_err();
     assert!(error.to_string().contains("left behind"), "{error}");
     assert_eq!(rule(Err::<(), _>(error)), "db-prepared-transactions");
-    bench.cluster.sql("live", "rollback prepared 'left behind'").unwrap();
+    bench
+        .cluster
+        .sql("live", "rollback prepared 'left behind'")
+        .unwrap();
     bench.restore("live", &dir, &options).await.unwrap();
 }

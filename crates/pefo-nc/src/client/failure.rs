@@ -139,7 +139,6 @@ pub(crate) fn status(url: &Url, status: StatusCode, body: &[u8]) -> Error {
         403 => Error::new(ErrorKind::Denied, message)
             .hint("give the certificate's or token's user the right to view and edit all node groups"),
         404 => Error::new(ErrorKind::NotFound, message),
-        409 => Error::new(ErrorKind::Protocol, message).retryable(true),
         400..=499 => Error::new(ErrorKind::Invalid, message),
         502..=504 => Error::new(ErrorKind::Protocol, message).retryable(true),
         _ => Error::new(ErrorKind::Protocol, message),

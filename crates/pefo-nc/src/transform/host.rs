@@ -103,3 +103,35 @@ pub(crate) fn mention_in_regex<'m>(regex: &str, map: &'m CertnameMap) -> Option<
         .replace("[.]", ".");
     mention(&plain, map).map(|(host, _)| host)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_longer_name_is_told_from_a_mention() {
+        let host = |text: &str| Certname::new(text).unwrap();
+        let map = CertnameMap::one(host("mastera.example.com"), host("masterb.example.com"));
+        for (text, expected) in [
+            ("mastera.example.community", Some(Mention::LongerName)),
+            ("mastera.example.com-old", Some(Mention::LongerName)),
+            ("mastera.example.com.lab", Some(Mention::LongerName)),
+            ("old-mastera.example.com", Some(Mention::LongerName)),
+            ("www.mastera.example.com", Some(Mention::LongerName)),
+            ("on Mastera.Example.com.", Some(Mention::InsideText)),
+            (
+                "mastera.example.community or mastera.example.com",
+                Some(Mention::InsideText),
+            ),
+            (
+                "puppet://mastera.example.com/x",
+                Some(Mention::UnlistedPlace),
+            ),
+            ("MASTERA.example.com", Some(Mention::UnlistedPlace)),
+            ("mastera-example.com", None),
+            ("compiler1.example.com", None),
+        ] {
+            assert_eq!(mention(text, &map).map(|(_, how)| how), expected, "{text}");
+        }
+    }
+}

@@ -105,7 +105,7 @@ impl<'a> Walk<'a> {
     }
 
     fn text(&mut self, text: &mut String, listed: bool) {
-        match host::rewrite(text, self.map).filter(|_| listed) {
+        match listed.then(|| host::rewrite(text, self.map)).flatten() {
             Some(to) => self.rewritten(text, to),
             None => {
                 if let Some((host, how)) = host::mention(text, self.map) {

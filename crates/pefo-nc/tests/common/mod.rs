@@ -1,5 +1,6 @@
 //! A double and a client of it, and the trees that travel.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::time::Duration;

@@ -55,7 +55,10 @@ pub(super) fn greet(options: &ReceiverOptions, disk: &Disk, hello: &Hello) -> Re
     if let Ok(theirs) = &theirs
         && stand.reign.standing_of(theirs.epoch, &theirs.holder) == Standing::Newer
     {
-        note(options, disk, theirs, &hello.reign)?;
+        // That it cannot be noted is no reason to refuse it for another cause.
+        if let Err(error) = note(options, disk, theirs, &hello.reign) {
+            tracing::warn!(%error, "a newer reign could not be noted");
+        }
     }
     if hello.purpose != Purpose::ask() {
         let theirs = theirs?;

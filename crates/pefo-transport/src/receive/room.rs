@@ -55,7 +55,10 @@ impl<'a> Room<'a> {
             if error.kind() == ErrorKind::Locked {
                 Error::new(
                     ErrorKind::Locked,
-                    format!("another session is sending {dataset} to {}", options.certname),
+                    format!(
+                        "another session is sending {dataset} to {}",
+                        options.certname
+                    ),
                 )
                 .hint("it ends by itself, also when its line is dead; try again later")
             } else {
@@ -117,8 +120,10 @@ impl<'a> Room<'a> {
             &self.dataset,
             &self.options.keys,
         );
-        ack.inspect_err(|error| tracing::warn!(%error, dataset = %self.dataset, "the ack is not believed"))
-            .ok()
+        ack.inspect_err(
+            |error| tracing::warn!(%error, dataset = %self.dataset, "the ack is not believed"),
+        )
+        .ok()
     }
 
     /// Whether a generation may come at `position`.
@@ -145,8 +150,7 @@ impl<'a> Room<'a> {
         let newest = standing.last().map(|(at, _)| *at);
         let newest = newest.max(ack.and_then(|ack| ack.accepted));
         match newest {
-            Some(newest) if position < newest => Err(self.old(position, newest)),
-            Some(newest) if position == newest => Err(self.old(position, newest)),
+            Some(newest) if position <= newest => Err(self.old(position, newest)),
             _ => Ok(Offered::New),
         }
     }
@@ -172,10 +176,13 @@ impl<'a> Room<'a> {
     ) -> Result<Wanted> {
         let temp = self.temp_dir(manifest.position());
         self.disk.create_dir(&temp, &PRIVATE_DIR)?;
-        let mut file = self.disk.create(&temp.join(spool::MANIFEST), &PRIVATE_FILE)?;
+        let mut file = self
+            .disk
+            .create(&temp.join(spool::MANIFEST), &PRIVATE_FILE)?;
         file.write(document)?;
         file.finish()?;
-        self.disk.create_dir(&temp.join(spool::DATA), &PRIVATE_DIR)?;
+        self.disk
+            .create_dir(&temp.join(spool::DATA), &PRIVATE_DIR)?;
         let known = if reuse { self.known() } else { HashMap::new() };
         let mut wanted = Wanted::none(u32::try_from(manifest.files.len()).unwrap_or(u32::MAX));
         for (index, entry) in (0_u32..).zip(&manifest.files) {
@@ -236,7 +243,8 @@ impl<'a> Room<'a> {
     fn place(&self, temp: &Path, entry: &FileEntry) -> Result<PathBuf> {
         let data = temp.join(spool::DATA);
         if let Some(parent) = entry.path.parent() {
-            self.disk.create_dir_all(&parent.in_dir(&data), &PRIVATE_DIR)?;
+            self.disk
+                .create_dir_all(&parent.in_dir(&data), &PRIVATE_DIR)?;
         }
         Ok(entry.path.in_dir(&data))
     }
@@ -252,7 +260,9 @@ impl<'a> Room<'a> {
 
     /// A batch's file, its manifest written, to be filled with the payload.
     pub(super) fn batch(&self, position: Position, document: &[u8]) -> Result<Incoming> {
-        let mut file = self.disk.create(&self.temp_batch(position), &PRIVATE_FILE)?;
+        let mut file = self
+            .disk
+            .create(&self.temp_batch(position), &PRIVATE_FILE)?;
         file.write(&spool::join_batch(document, &[]))?;
         Ok(Incoming {
             file,
@@ -294,7 +304,9 @@ impl<'a> Room<'a> {
             .rev()
             .find(|(_, form)| *form == Form::Full)
             .map(|(position, _)| *position);
-        let old = standing.len().saturating_sub(self.options.limits.keep.max(1));
+        let old = standing
+            .len()
+            .saturating_sub(self.options.limits.keep.max(1));
         for (position, form) in standing.into_iter().take(old) {
             if position > applied || Some(position) == newest_full {
                 continue;
@@ -340,13 +352,19 @@ impl Incoming {
     }
 
     /// Ends it, if it is what was signed; durable by itself or by a later sync of the file system.
-    pub(super) fn finish(self, what: &str, size: u64, digest: &Digest, durable: bool) -> Result<()> {
+    pub(super) fn finish(
+        self,
+        what: &str,
+        size: u64,
+        digest: &Digest,
+        durable: bool,
+    ) -> Result<()> {
         if self.hasher.len() != size || self.hasher.digest() != *digest {
-            return Err(Error::refused(
-                "digest",
-                format!("{what} is not what was signed"),
-            )
-            .hint("it changed while it was sent, or the source's disk is failing; push again"));
+            return Err(
+                Error::refused("digest", format!("{what} is not what was signed")).hint(
+                    "it changed while it was sent, or the source's disk is failing; push again",
+                ),
+            );
         }
         if durable {
             self.file.finish_durable()

@@ -236,7 +236,11 @@ impl<'a> Service<'a> {
         let wanted = self
             .room(&offer.dataset)?
             .begin_full(manifest, document, reuse)?;
-        let entries = || (0_u32..).zip(&manifest.files).filter(|(index, _)| wanted.contains(*index));
+        let entries = || {
+            (0_u32..)
+                .zip(&manifest.files)
+                .filter(|(index, _)| wanted.contains(*index))
+        };
         let bytes = entries().map(|(_, entry)| entry.size).sum();
         self.check_space(bytes, offer.files.into())?;
         self.say(&Frame::Need(Need::Files(wanted.clone())))?;
@@ -279,12 +283,13 @@ impl<'a> Service<'a> {
             ..
         } = &manifest.content
         else {
-            return Err(Error::new(ErrorKind::Protocol, "a batch was offered, a full generation came"));
+            return Err(Error::new(
+                ErrorKind::Protocol,
+                "a batch was offered, a full generation came",
+            ));
         };
         self.check_space(payload_size.saturating_add(offer.document_bytes), 1)?;
-        let mut file = self
-            .room(&offer.dataset)?
-            .batch(offer.position, document)?;
+        let mut file = self.room(&offer.dataset)?.batch(offer.position, document)?;
         let mut left = *payload_size;
         while left > 0 {
             match self.within()? {

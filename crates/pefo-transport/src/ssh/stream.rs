@@ -113,8 +113,12 @@ impl SshStream {
         ) {
             flags |= PollFlags::OUT;
         }
-        let limit = next_keepalive.clamp(Duration::from_millis(100), Duration::from_secs(5));
-        let limit = Timespec::try_from(limit.min(self.io_timeout)).map_err(io::Error::other)?;
+        let left = |since: Instant, limit: Duration| limit.saturating_sub(since.elapsed());
+        let limit = next_keepalive
+            .min(left(patience.alive, self.io_timeout))
+            .min(left(patience.begun, self.answer_timeout))
+            .clamp(Duration::from_millis(10), Duration::from_secs(5));
+        let limit = Timespec::try_from(limit).map_err(io::Error::other)?;
         let mut polled = [PollFd::new(&self.socket, flags)];
         match poll(&mut polled, Some(&limit)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -190,13 +194,14 @@ impl Write for SshStream {
 impl Stream for SshStream {
     fn farewell(&mut self) -> Option<String> {
         let ended = self.ended;
-        self.block();
+        drop(self.pump());
         if ended {
+            self.block();
             // The exit status comes after the end of the output.
             drop(self.channel.close());
             drop(self.channel.wait_close());
+            drop(self.pump());
         }
-        drop(self.pump());
         let stderr = plain(String::from_utf8_lossy(&self.stderr).trim());
         let said = (!stderr.is_empty()).then(|| format!("it said {stderr:?}"));
         let status = self.channel.exit_status().ok().filter(|_| ended);
@@ -209,9 +214,11 @@ impl Stream for SshStream {
 
     fn finish(&mut self) -> io::Result<()> {
         self.block();
-        self.channel.send_eof()?;
-        self.channel.close()?;
-        self.channel.wait_close()?;
+        // After the last frame the receiver ends, and its sshd may have closed the channel before we do;
+        // libssh2 then calls each of these an error. Nothing rests on them: all was answered.
+        drop(self.channel.send_eof());
+        drop(self.channel.close());
+        drop(self.channel.wait_close());
         Ok(())
     }
 }

@@ -320,3 +320,6 @@ fn fingerprint(key: &KeyPair) -> String {
         .map(|byte| format!("{byte:02x}"))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,9 @@ fn build(status: u16, headers: &[(axum::http::HeaderName, String)], body: Body) 
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(status).expect("a status");
     for (name, value) in headers {
-        response.headers_mut().insert(name, value.parse().expect("a header value"));
+        response
+            .headers_mut()
+            .insert(name, value.parse().expect("a header value"));
     }
     response
 }
@@ -25,11 +27,18 @@ pub(crate) fn empty(status: u16) -> Answer {
 }
 
 pub(crate) fn json(status: u16, value: &Value) -> Answer {
-    build(status, &[(CONTENT_TYPE, "application/json".to_owned())], Body::from(value.to_string()))
+    build(
+        status,
+        &[(CONTENT_TYPE, "application/json".to_owned())],
+        Body::from(value.to_string()),
+    )
 }
 
 pub(crate) fn error(status: u16, kind: &str, msg: &str, details: Value) -> Answer {
-    json(status, &json!({"kind": kind, "msg": msg, "details": details}))
+    json(
+        status,
+        &json!({"kind": kind, "msg": msg, "details": details}),
+    )
 }
 
 pub(crate) fn redirect(status: u16, to: &str) -> Answer {
@@ -38,17 +47,32 @@ pub(crate) fn redirect(status: u16, to: &str) -> Answer {
 
 pub(crate) fn html() -> Answer {
     let page = "<!DOCTYPE html><html><head><title>Sign in</title></head><body>Puppet Enterprise</body></html>";
-    build(200, &[(CONTENT_TYPE, "text/html".to_owned())], Body::from(page))
+    build(
+        200,
+        &[(CONTENT_TYPE, "text/html".to_owned())],
+        Body::from(page),
+    )
 }
 
 /// An answer that promises all of `body`, sends half and then ends the connection, or hangs.
 pub(crate) fn half(body: Vec<u8>, hang: bool) -> Answer {
     let length = body.len().to_string();
-    let headers = [(CONTENT_TYPE, "application/json".to_owned()), (CONTENT_LENGTH, length)];
+    let headers = [
+        (CONTENT_TYPE, "application/json".to_owned()),
+        (CONTENT_LENGTH, length),
+    ];
     let half = Bytes::from(body[..body.len() / 2].to_vec());
     // A hanging answer is chunked: its end cannot be known from a length.
     let headers = if hang { &headers[..1] } else { &headers[..] };
-    build(200, headers, Body::new(Half { half: Some(half), flushed: false, hang }))
+    build(
+        200,
+        headers,
+        Body::new(Half {
+            half: Some(half),
+            flushed: false,
+            hang,
+        }),
+    )
 }
 
 struct Half {
@@ -61,7 +85,10 @@ impl hyper::body::Body for Half {
     type Data = Bytes;
     type Error = std::io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
         match self.half.take() {
             Some(half) => Poll::Ready(Some(Ok(Frame::data(half)))),
             None if self.hang => Poll::Pending,

@@ -71,7 +71,9 @@ impl Injection {
     /// The fault on every request it naturally belongs to.
     pub fn new(fault: Fault) -> Self {
         let route = match fault {
-            Fault::FilteredView | Fault::ChangedAfterwards | Fault::Truncated | Fault::Hang => Route::Groups,
+            Fault::FilteredView | Fault::ChangedAfterwards | Fault::Truncated | Fault::Hang => {
+                Route::Groups
+            }
             Fault::Slow(_)
             | Fault::DisconnectAfterCommit
             | Fault::DisconnectBeforeCommit
@@ -80,7 +82,12 @@ impl Injection {
             | Fault::ImportIgnored => Route::Import,
             _ => Route::Any,
         };
-        Self { fault, route, skip: 0, times: usize::MAX }
+        Self {
+            fault,
+            route,
+            skip: 0,
+            times: usize::MAX,
+        }
     }
 
     /// Only on these requests.

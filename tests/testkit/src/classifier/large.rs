@@ -32,7 +32,14 @@ fn id(number: usize) -> String {
     if number == 0 {
         return super::state::ROOT.to_owned();
     }
-    format!("{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}", number.wrapping_mul(2_654_435_761) & 0xffff_ffff, number & 0xffff, number % 4096, 7, number)
+    format!(
+        "{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}",
+        number.wrapping_mul(2_654_435_761) & 0xffff_ffff,
+        number & 0xffff,
+        number % 4096,
+        7,
+        number
+    )
 }
 
 fn group(number: usize, host: &str, random: &mut Random) -> Value {
@@ -51,7 +58,7 @@ fn group(number: usize, host: &str, random: &mut Random) -> Value {
         "name": name,
         "id": id(number),
         "parent": id(parent),
-        "environment": if number % 2 == 0 { "production" } else { "staging" },
+        "environment": if number.is_multiple_of(2) { "production" } else { "staging" },
         "environment_trumps": random.below(10) == 0,
         "last_edited": format!("2019-01-01T00:00:{:02}.000Z", number % 60),
         "serial_number": number,
@@ -69,7 +76,7 @@ fn group(number: usize, host: &str, random: &mut Random) -> Value {
     if random.below(100) < 5 {
         group["deleted"] = json!({"apache": {"puppetlabs.classifier/deleted": true}});
     }
-    if number % 7 == 0 {
+    if number.is_multiple_of(7) {
         group["description"] = json!(format!("made for {host}"));
     }
     group
@@ -96,7 +103,9 @@ fn rule(host: &str, depth: usize, random: &mut Random) -> Value {
         operator => {
             let head = json!(if operator == 1 { "and" } else { "or" });
             let count = 1 + random.below(2);
-            std::iter::once(head).chain((0..count).map(|_| rule(host, depth - 1, random))).collect()
+            std::iter::once(head)
+                .chain((0..count).map(|_| rule(host, depth - 1, random)))
+                .collect()
         }
     }
 }
@@ -122,7 +131,10 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap_or(0) % limit
     }
 }

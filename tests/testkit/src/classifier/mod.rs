@@ -17,6 +17,11 @@
 //! # drop(client);
 //! ```
 
+#![expect(
+    clippy::expect_used,
+    reason = "a test double that cannot start should say so and stop the test"
+)]
+
 mod answer;
 mod fault;
 mod groups;
@@ -83,7 +88,12 @@ pub struct Behaviour {
 
 impl Default for Behaviour {
     fn default() -> Self {
-        Self { config_data: true, strict_classes: false, serial_bump: true, reordered: false }
+        Self {
+            config_data: true,
+            strict_classes: false,
+            serial_bump: true,
+            reordered: false,
+        }
     }
 }
 
@@ -173,10 +183,19 @@ impl ClassifierDouble {
     /// # Panics
     /// Where the certificates cannot be made or used, or no port can be bound.
     pub fn start(options: Options) -> Self {
-        let pki = options.pki.clone().unwrap_or_else(|| Pki::make(options.server_name));
-        let shared = Arc::new(Shared { state: Mutex::new(State::new(options)) });
+        let pki = options
+            .pki
+            .clone()
+            .unwrap_or_else(|| Pki::make(options.server_name));
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State::new(options)),
+        });
         let server = server::Server::start(&pki, Arc::clone(&shared));
-        Self { shared, pki, server }
+        Self {
+            shared,
+            pki,
+            server,
+        }
     }
 
     /// `https://localhost:PORT/classifier-api`.
@@ -254,7 +273,12 @@ impl ClassifierDouble {
 
     /// How many requests were made with this method and path.
     pub fn count(&self, method: &str, path: &str) -> usize {
-        self.shared.state().log.iter().filter(|request| request.method == method && request.path == path).count()
+        self.shared
+            .state()
+            .log
+            .iter()
+            .filter(|request| request.method == method && request.path == path)
+            .count()
     }
 
     /// How many times a hierarchy was installed, whole or not.

@@ -70,7 +70,9 @@ impl Pki {
     pub(crate) fn make(server_name: ServerName) -> Self {
         let key = KeyPair::generate().expect("generate the CA's key");
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "Puppet CA: classifier double");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Puppet CA: classifier double");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let ca_pem = params.self_signed(&key).expect("sign the CA").pem();
@@ -90,7 +92,10 @@ impl Pki {
     }
 
     pub(crate) fn client(&self, cn: &str) -> ClientPem {
-        let issuer = self.issuer.as_ref().expect("the CA was made elsewhere: have it sign the client");
+        let issuer = self
+            .issuer
+            .as_ref()
+            .expect("the CA was made elsewhere: have it sign the client");
         sign(issuer, cn, &[cn])
     }
 }
@@ -103,5 +108,8 @@ fn sign(issuer: &Issuer<'static, KeyPair>, cn: &str, names: &[&str]) -> ClientPe
     params.distinguished_name.push(DnType::CommonName, cn);
     params.use_authority_key_identifier_extension = true;
     let certificate = params.signed_by(&key, issuer).expect("sign a certificate");
-    ClientPem { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() }
+    ClientPem {
+        certificate_pem: certificate.pem(),
+        key_pem: key.serialize_pem(),
+    }
 }

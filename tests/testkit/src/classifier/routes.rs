@@ -24,8 +24,18 @@ pub(crate) async fn answer(
     request: HttpRequest<axum::body::Body>,
 ) -> Answer {
     let (head, body) = request.into_parts();
-    let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let Some(path) = head.uri.path().strip_prefix("/classifier-api").map(str::to_owned) else {
+    let header = |name: &str| {
+        head.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
+    };
+    let Some(path) = head
+        .uri
+        .path()
+        .strip_prefix("/classifier-api")
+        .map(str::to_owned)
+    else {
         return answer::empty(404);
     };
     let content_length = header(CONTENT_LENGTH.as_str()).and_then(|value| value.parse().ok());
@@ -40,8 +50,19 @@ pub(crate) async fn answer(
     let (denied, fault) = {
         let mut state = shared.state();
         state.log.push(seen.clone());
-        let denied = deny(&state, peer.cn.as_deref(), header("x-authentication").as_deref(), &path);
-        (denied, state.injections.iter_mut().find_map(|injection| injection.strikes(route)))
+        let denied = deny(
+            &state,
+            peer.cn.as_deref(),
+            header("x-authentication").as_deref(),
+            &path,
+        );
+        (
+            denied,
+            state
+                .injections
+                .iter_mut()
+                .find_map(|injection| injection.strikes(route)),
+        )
     };
     if let Some(denied) = denied {
         return denied;
@@ -58,15 +79,27 @@ pub(crate) async fn answer(
     faulty(shared, peer, seen, body, fault).await
 }
 
-async fn faulty(shared: Arc<Shared>, peer: Peer, seen: Request, body: Bytes, fault: Fault) -> Answer {
+async fn faulty(
+    shared: Arc<Shared>,
+    peer: Peer,
+    seen: Request,
+    body: Bytes,
+    fault: Fault,
+) -> Answer {
     match fault {
         Fault::Unauthenticated => unauthenticated(&seen.path),
         Fault::PermissionDenied => permission_denied(),
-        Fault::ServerError => answer::error(500, "application-error", "An unexpected error occurred.", Value::Null),
+        Fault::ServerError => answer::error(
+            500,
+            "application-error",
+            "An unexpected error occurred.",
+            Value::Null,
+        ),
         Fault::Html => answer::html(),
-        Fault::ErrorWithSuccess => {
-            answer::json(200, &json!({"kind": "database-corruption", "msg": "An object could not be read.", "details": null}))
-        }
+        Fault::ErrorWithSuccess => answer::json(
+            200,
+            &json!({"kind": "database-corruption", "msg": "An object could not be read.", "details": null}),
+        ),
         Fault::Redirect => answer::redirect(302, "https://console.example.com/auth/login"),
         Fault::DisconnectBeforeCommit => hang_up(&peer).await,
         Fault::DisconnectAfterCommit => {
@@ -96,10 +129,20 @@ async fn hang_up(peer: &Peer) -> Answer {
 }
 
 fn deny(state: &State, cn: Option<&str>, token: Option<&str>, path: &str) -> Option<Answer> {
-    let refuse = |kind: &str, msg: &str| Some(answer::json(401, &json!({"kind": format!("puppetlabs.rbac/{kind}"), "msg": msg})));
+    let refuse = |kind: &str, msg: &str| {
+        Some(answer::json(
+            401,
+            &json!({"kind": format!("puppetlabs.rbac/{kind}"), "msg": msg}),
+        ))
+    };
     match token {
         // A bad token is refused even beside a good certificate.
-        Some(token) => match state.tokens.iter().find(|(known, _)| known == token).map(|(_, kind)| *kind) {
+        Some(token) => match state
+            .tokens
+            .iter()
+            .find(|(known, _)| known == token)
+            .map(|(_, kind)| *kind)
+        {
             Some(Token::Valid) => None,
             Some(Token::Expired) => refuse("token-expired", "The provided token has expired."),
             Some(Token::Revoked) => refuse("token-revoked", "The provided token has been revoked."),
@@ -118,7 +161,12 @@ fn unauthenticated(path: &str) -> Answer {
 }
 
 fn permission_denied() -> Answer {
-    answer::error(403, "permission-denied", "Sorry, but you don't have permission to do this.", Value::Null)
+    answer::error(
+        403,
+        "permission-denied",
+        "Sorry, but you don't have permission to do this.",
+        Value::Null,
+    )
 }
 
 fn carry_out(shared: &Shared, request: &Request, body: &[u8], fault: Option<Fault>) -> Answer {
@@ -135,10 +183,15 @@ fn carry_out(shared: &Shared, request: &Request, body: &[u8], fault: Option<Faul
             state.read_classes();
             Ok(answer::empty(201))
         }
-        ("GET", ["v1", "last-class-update"]) => Ok(answer::json(200, &json!({"last_update": state.last_update}))),
+        ("GET", ["v1", "last-class-update"]) => Ok(answer::json(
+            200,
+            &json!({"last_update": state.last_update}),
+        )),
         ("GET", ["v1", "classes"]) => Ok(answer::json(200, &state.classes())),
         ("GET", ["v1", "environments"]) => Ok(answer::json(200, &state.environments())),
-        ("GET", ["v1", "environments", environment, "classes", rest @ ..]) => classes_of(&state, environment, rest),
+        ("GET", ["v1", "environments", environment, "classes", rest @ ..]) => {
+            classes_of(&state, environment, rest)
+        }
         ("POST", ["v1", "groups"]) => create(&mut state, body),
         (method, ["v1", "groups", id, rest @ ..]) => one(&mut state, method, id, rest, body),
         _ => Err(not_found(&request.path)),
@@ -150,15 +203,28 @@ fn carry_out(shared: &Shared, request: &Request, body: &[u8], fault: Option<Faul
 }
 
 fn not_found(what: &str) -> Box<Answer> {
-    Box::new(answer::error(404, "not-found", "The resource could not be found.", json!(what)))
+    Box::new(answer::error(
+        404,
+        "not-found",
+        "The resource could not be found.",
+        json!(what),
+    ))
 }
 
-fn list(state: &mut State, query: Option<&str>, fault: Option<&Fault>) -> Result<Answer, Box<Answer>> {
+fn list(
+    state: &mut State,
+    query: Option<&str>,
+    fault: Option<&Fault>,
+) -> Result<Answer, Box<Answer>> {
     let mut groups = state.read();
     if fault == Some(&Fault::FilteredView) {
         groups.retain(|group| group["parent"] != ROOT);
     }
-    for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+    for pair in query
+        .unwrap_or_default()
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+    {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         match (name, value.parse::<usize>()) {
             ("inherited", _) => {}
@@ -166,7 +232,12 @@ fn list(state: &mut State, query: Option<&str>, fault: Option<&Fault>) -> Result
             ("limit", Ok(limit)) => groups.truncate(limit),
             _ => {
                 let msg = format!("{name} must be a natural number.");
-                return Err(Box::new(answer::error(400, "malformed-number", &msg, json!(value))));
+                return Err(Box::new(answer::error(
+                    400,
+                    "malformed-number",
+                    &msg,
+                    json!(value),
+                )));
             }
         }
     }
@@ -176,14 +247,18 @@ fn list(state: &mut State, query: Option<&str>, fault: Option<&Fault>) -> Result
 fn import(state: &mut State, body: &[u8], fault: Option<&Fault>) -> Result<Answer, Box<Answer>> {
     let value = parse(body)?;
     let Value::Array(submitted) = value else {
-        return Err(groups::schema_violation(&value, "(not (sequential? groups))"));
+        return Err(groups::schema_violation(
+            &value,
+            "(not (sequential? groups))",
+        ));
     };
     groups::check_hierarchy(state, &submitted)?;
     let mut objects: Vec<Object> = submitted.into_iter().filter_map(object).collect();
     match fault {
         Some(Fault::ImportIgnored) => return Ok(answer::empty(204)),
         Some(Fault::ImportDropsGroup) => {
-            let childless = |group: &Object| objects.iter().all(|other| other["parent"] != group["id"]);
+            let childless =
+                |group: &Object| objects.iter().all(|other| other["parent"] != group["id"]);
             if let Some(at) = objects.iter().rposition(childless) {
                 objects.remove(at);
             }
@@ -192,7 +267,12 @@ fn import(state: &mut State, body: &[u8], fault: Option<&Fault>) -> Result<Answe
             objects.truncate(objects.len().div_ceil(2));
             state.installed += 1;
             state.replace(objects);
-            return Ok(answer::error(500, "application-error", "An unexpected error occurred.", Value::Null));
+            return Ok(answer::error(
+                500,
+                "application-error",
+                "An unexpected error occurred.",
+                Value::Null,
+            ));
         }
         _ => {}
     }
@@ -203,8 +283,12 @@ fn import(state: &mut State, body: &[u8], fault: Option<&Fault>) -> Result<Answe
 
 fn classes_of(state: &State, environment: &str, rest: &[&str]) -> Result<Answer, Box<Answer>> {
     let all = state.classes();
-    let of_it: Vec<&Value> =
-        all.as_array().into_iter().flatten().filter(|class| class["environment"] == environment).collect();
+    let of_it: Vec<&Value> = all
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|class| class["environment"] == environment)
+        .collect();
     match rest {
         [] => Ok(answer::json(200, &json!(of_it))),
         [name] => of_it
@@ -219,15 +303,29 @@ fn classes_of(state: &State, environment: &str, rest: &[&str]) -> Result<Answer,
 fn create(state: &mut State, body: &[u8]) -> Result<Answer, Box<Answer>> {
     let group = with_id(state, body)?;
     groups::check_group(state, &group)?;
-    let to = format!("/classifier-api/v1/groups/{}", group["id"].as_str().unwrap_or_default());
+    let to = format!(
+        "/classifier-api/v1/groups/{}",
+        group["id"].as_str().unwrap_or_default()
+    );
     object(group).into_iter().for_each(|group| state.put(group));
     Ok(answer::redirect(303, &to))
 }
 
-fn one(state: &mut State, method: &str, id: &str, rest: &[&str], body: &[u8]) -> Result<Answer, Box<Answer>> {
+fn one(
+    state: &mut State,
+    method: &str,
+    id: &str,
+    rest: &[&str],
+    body: &[u8],
+) -> Result<Answer, Box<Answer>> {
     if !groups::is_uuid(id) {
         let msg = format!("{id} is not a valid UUID.");
-        return Err(Box::new(answer::error(400, "malformed-uuid", &msg, json!(id))));
+        return Err(Box::new(answer::error(
+            400,
+            "malformed-uuid",
+            &msg,
+            json!(id),
+        )));
     }
     if (method, rest) == ("PUT", &[][..]) {
         return overwrite(state, id, body);
@@ -238,11 +336,20 @@ fn one(state: &mut State, method: &str, id: &str, rest: &[&str], body: &[u8]) ->
         ("GET", []) => Ok(answer::json(200, &Value::Object(state.show(&group)))),
         ("POST", []) => delta(state, group, body),
         ("DELETE", []) => {
-            let children: Vec<&Value> =
-                state.groups().iter().filter(|other| other["parent"] == id).map(|other| &other["id"]).collect();
+            let children: Vec<&Value> = state
+                .groups()
+                .iter()
+                .filter(|other| other["parent"] == id)
+                .map(|other| &other["id"])
+                .collect();
             if !children.is_empty() {
                 let details = json!({"group": group, "children": children});
-                return Err(Box::new(answer::error(422, "children-present", "The group has children.", details)));
+                return Err(Box::new(answer::error(
+                    422,
+                    "children-present",
+                    "The group has children.",
+                    details,
+                )));
             }
             state.remove(at);
             Ok(answer::empty(204))
@@ -250,7 +357,10 @@ fn one(state: &mut State, method: &str, id: &str, rest: &[&str], body: &[u8]) ->
         ("POST", [action @ ("pin" | "unpin")]) => {
             let request = parse(body)?;
             let Some(nodes) = request["nodes"].as_array() else {
-                return Err(groups::schema_violation(&request, "{nodes missing-required-key}"));
+                return Err(groups::schema_violation(
+                    &request,
+                    "{nodes missing-required-key}",
+                ));
             };
             let mut group = group;
             let rule = match *action {
@@ -270,7 +380,12 @@ fn overwrite(state: &mut State, id: &str, body: &[u8]) -> Result<Answer, Box<Ans
     match group.get("id") {
         Some(other) if other != id => {
             let details = json!({"submitted": other, "fromUrl": id});
-            return Err(Box::new(answer::error(400, "conflicting-ids", "The id in the body is not the one in the URL.", details)));
+            return Err(Box::new(answer::error(
+                400,
+                "conflicting-ids",
+                "The id in the body is not the one in the URL.",
+                details,
+            )));
         }
         Some(_) => {}
         None => {
@@ -280,9 +395,13 @@ fn overwrite(state: &mut State, id: &str, body: &[u8]) -> Result<Answer, Box<Ans
         }
     }
     groups::check_group(state, &group)?;
-    let same = state.position(id).is_some_and(|at| json!(state.groups()[at]) == group);
+    let same = state
+        .position(id)
+        .is_some_and(|at| json!(state.groups()[at]) == group);
     if !same {
-        object(group.clone()).into_iter().for_each(|group| state.put(group));
+        object(group.clone())
+            .into_iter()
+            .for_each(|group| state.put(group));
     }
     Ok(answer::json(if same { 200 } else { 201 }, &group))
 }
@@ -292,12 +411,22 @@ fn delta(state: &mut State, mut group: Object, body: &[u8]) -> Result<Answer, Bo
         return Err(groups::schema_violation(&Value::Null, "(not (map? delta))"));
     };
     if group["id"] == ROOT && delta.contains_key("rule") {
-        return Err(Box::new(answer::error(422, "root-rule-edit-failed", "The root group's rule cannot be edited.", Value::Null)));
+        return Err(Box::new(answer::error(
+            422,
+            "root-rule-edit-failed",
+            "The root group's rule cannot be edited.",
+            Value::Null,
+        )));
     }
     if let Some(serial) = delta.shift_remove("serial_number")
         && Some(&serial) != group.get("serial_number")
     {
-        return Err(Box::new(answer::error(409, "conflict", "The group was edited in the meantime.", json!(serial))));
+        return Err(Box::new(answer::error(
+            409,
+            "conflict",
+            "The group was edited in the meantime.",
+            json!(serial),
+        )));
     }
     groups::merge(&mut group, &delta);
     groups::check_group(state, &Value::Object(group.clone()))?;
@@ -318,6 +447,11 @@ fn with_id(state: &mut State, body: &[u8]) -> Result<Value, Box<Answer>> {
 fn parse(body: &[u8]) -> Result<Value, Box<Answer>> {
     serde_json::from_slice(body).map_err(|error| {
         let details = json!({"body": String::from_utf8_lossy(body), "error": error.to_string()});
-        Box::new(answer::error(400, "malformed-request", "The body of your request is not valid JSON.", details))
+        Box::new(answer::error(
+            400,
+            "malformed-request",
+            "The body of your request is not valid JSON.",
+            details,
+        ))
     })
 }

@@ -36,13 +36,19 @@ impl Server {
     pub(crate) fn start(pki: &Pki, shared: Arc<Shared>) -> Self {
         let acceptor = TlsAcceptor::from(Arc::new(config(pki)));
         // Bound here, served there: callers may be inside a runtime of their own.
-        let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind a port of 127.0.0.1");
-        listener.set_nonblocking(true).expect("a listener for tokio");
+        let listener =
+            StdListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind a port of 127.0.0.1");
+        listener
+            .set_nonblocking(true)
+            .expect("a listener for tokio");
         let port = listener.local_addr().expect("the bound address").port();
         let (stop, stopped) = oneshot::channel();
         let router = Router::new().fallback(routes::answer).with_state(shared);
         let serve = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime for the double");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime for the double");
             runtime.block_on(async {
                 let listener = TcpListener::from_std(listener).expect("a listener for tokio");
                 tokio::select! {
@@ -51,8 +57,15 @@ impl Server {
                 }
             });
         };
-        let thread = std::thread::Builder::new().name("classifier-double".to_owned()).spawn(serve).expect("a thread");
-        Self { port, stop: Some(stop), thread: Some(thread) }
+        let thread = std::thread::Builder::new()
+            .name("classifier-double".to_owned())
+            .spawn(serve)
+            .expect("a thread");
+        Self {
+            port,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -72,7 +85,11 @@ impl Drop for Server {
 async fn accept(listener: TcpListener, acceptor: TlsAcceptor, router: Router) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(connection(stream, acceptor.clone(), router.clone()))),
+            Ok((stream, _)) => drop(tokio::spawn(connection(
+                stream,
+                acceptor.clone(),
+                router.clone(),
+            ))),
             // Out of file descriptors, or a client that left at once: the next one is served.
             Err(_) => tokio::task::yield_now().await,
         }
@@ -81,11 +98,21 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, router: Router) {
 
 async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router) {
     // A handshake that fails is the client's to report.
-    let Ok(stream) = acceptor.accept(stream).await else { return };
-    let cn = stream.get_ref().1.peer_certificates().and_then(|chain| common_name(chain.first()?));
+    let Ok(stream) = acceptor.accept(stream).await else {
+        return;
+    };
+    let cn = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| common_name(chain.first()?));
     let hang_up = Arc::new(Notify::new());
-    let service = TowerToHyperService::new(router.layer(Extension(Peer { cn, hang_up: Arc::clone(&hang_up) })));
-    let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let service = TowerToHyperService::new(router.layer(Extension(Peer {
+        cn,
+        hang_up: Arc::clone(&hang_up),
+    })));
+    let serving =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     tokio::select! {
         _ = serving => {}
         () = hang_up.notified() => {}
@@ -100,23 +127,32 @@ fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
 
 fn config(pki: &Pki) -> ServerConfig {
     let certificates = |pem: &str, what: &str| -> Vec<CertificateDer<'static>> {
-        CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().unwrap_or_else(|error| panic!("{what}: {error}"))
+        CertificateDer::pem_slice_iter(pem.as_bytes())
+            .collect::<Result<_, _>>()
+            .unwrap_or_else(|error| panic!("{what}: {error}"))
     };
     let mut roots = RootCertStore::empty();
     for certificate in certificates(&pki.ca_pem, "the CA's certificate") {
-        roots.add(certificate).expect("a CA certificate that can be trusted");
+        roots
+            .add(certificate)
+            .expect("a CA certificate that can be trusted");
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     // Not having a certificate is no failure of TLS: a token may do, and 401 says so otherwise.
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .allow_unauthenticated()
-        .build()
-        .expect("a verifier of client certificates");
-    let key = PrivateKeyDer::from_pem_slice(pki.server_key_pem.as_bytes()).expect("the server's private key");
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .allow_unauthenticated()
+            .build()
+            .expect("a verifier of client certificates");
+    let key = PrivateKeyDer::from_pem_slice(pki.server_key_pem.as_bytes())
+        .expect("the server's private key");
     ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("TLS versions")
         .with_client_cert_verifier(verifier)
-        .with_single_cert(certificates(&pki.server_certificate_pem, "the server's certificate"), key)
+        .with_single_cert(
+            certificates(&pki.server_certificate_pem, "the server's certificate"),
+            key,
+        )
         .expect("a server certificate and its key")
 }

@@ -31,7 +31,11 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new(options: Options) -> Self {
-        let groups = if options.groups.is_empty() { vec![root_group()] } else { options.groups };
+        let groups = if options.groups.is_empty() {
+            vec![root_group()]
+        } else {
+            options.groups
+        };
         let mut state = Self {
             allowed: options.allowed,
             tokens: options.tokens,
@@ -54,19 +58,32 @@ impl State {
     }
 
     pub(crate) fn deploy(&mut self, groups: &[Value]) {
-        self.on_the_master.entry("production".to_owned()).or_default();
+        self.on_the_master
+            .entry("production".to_owned())
+            .or_default();
         for group in groups {
             let environment = group["environment"].as_str().unwrap_or("production");
-            let classes = self.on_the_master.entry(environment.to_owned()).or_default();
+            let classes = self
+                .on_the_master
+                .entry(environment.to_owned())
+                .or_default();
             for (class, parameters) in group["classes"].as_object().into_iter().flatten() {
                 let known = classes.entry(class.clone()).or_default();
-                known.extend(parameters.as_object().into_iter().flatten().map(|(name, _)| name.clone()));
+                known.extend(
+                    parameters
+                        .as_object()
+                        .into_iter()
+                        .flatten()
+                        .map(|(name, _)| name.clone()),
+                );
             }
         }
     }
 
     pub(crate) fn undeploy(&mut self, class: &str) {
-        self.on_the_master.values_mut().for_each(|classes| drop(classes.remove(class)));
+        self.on_the_master
+            .values_mut()
+            .for_each(|classes| drop(classes.remove(class)));
     }
 
     pub(crate) fn read_classes(&mut self) {
@@ -91,8 +108,14 @@ impl State {
 
     /// Puts one group in, over the one with its id where there is one.
     pub(crate) fn put(&mut self, group: Object) {
-        let at = self.position(group["id"].as_str().unwrap_or_default()).unwrap_or(self.groups.len());
-        if at == self.groups.len() { self.groups.push(group) } else { self.groups[at] = group }
+        let at = self
+            .position(group["id"].as_str().unwrap_or_default())
+            .unwrap_or(self.groups.len());
+        if at == self.groups.len() {
+            self.groups.push(group)
+        } else {
+            self.groups[at] = group
+        }
         self.touch(at);
     }
 
@@ -106,7 +129,10 @@ impl State {
         if self.behaviour.serial_bump {
             self.serial += 1;
             group.insert("serial_number".to_owned(), json!(self.serial));
-            group.insert("last_edited".to_owned(), json!(format!("2026-01-01T00:00:{:02}.000Z", self.serial % 60)));
+            group.insert(
+                "last_edited".to_owned(),
+                json!(format!("2026-01-01T00:00:{:02}.000Z", self.serial % 60)),
+            );
         }
     }
 
@@ -127,7 +153,10 @@ impl State {
 
     /// The groups as they are shown: what means nothing left out, missing classes marked.
     pub(crate) fn shown(&self) -> Vec<Value> {
-        self.groups.iter().map(|group| Value::Object(self.show(group))).collect()
+        self.groups
+            .iter()
+            .map(|group| Value::Object(self.show(group)))
+            .collect()
     }
 
     /// The groups as the next `GET` shows them.
@@ -147,7 +176,10 @@ impl State {
         if shown.get("rule").is_some_and(Value::is_null) {
             shown.shift_remove("rule");
         }
-        if shown.get("description").is_some_and(|text| text.is_null() || text == "") {
+        if shown
+            .get("description")
+            .is_some_and(|text| text.is_null() || text == "")
+        {
             shown.shift_remove("description");
         }
         if !self.behaviour.config_data {
@@ -171,7 +203,11 @@ impl State {
             return missing;
         }
         for (class, parameters) in group["classes"].as_object().into_iter().flatten() {
-            let Some(known) = self.known.get(environment).and_then(|classes| classes.get(class)) else {
+            let Some(known) = self
+                .known
+                .get(environment)
+                .and_then(|classes| classes.get(class))
+            else {
                 missing.insert(class.clone(), json!({MARK: true}));
                 continue;
             };
@@ -194,7 +230,10 @@ impl State {
     pub(crate) fn classes(&self) -> Value {
         let class = |(environment, classes): (&String, &BTreeMap<String, BTreeSet<String>>)| {
             let class = |(name, parameters): (&String, &BTreeSet<String>)| {
-                let parameters: Object = parameters.iter().map(|name| (name.clone(), json!("undef"))).collect();
+                let parameters: Object = parameters
+                    .iter()
+                    .map(|name| (name.clone(), json!("undef")))
+                    .collect();
                 json!({"name": name, "environment": environment, "parameters": parameters})
             };
             classes.iter().map(class).collect::<Vec<_>>()
@@ -203,6 +242,9 @@ impl State {
     }
 
     pub(crate) fn environments(&self) -> Value {
-        self.known.keys().map(|name| json!({"name": name, "sync_succeeded": true})).collect()
+        self.known
+            .keys()
+            .map(|name| json!({"name": name, "sync_succeeded": true}))
+            .collect()
     }
 }

@@ -5,7 +5,10 @@
 //! the server is stopped when the [`Cluster`] is dropped, or when the test process dies. Root runs it as the user `postgres`, since
 //! PostgreSQL refuses to run as root; anybody else runs it as themselves.
 
-#![expect(clippy::disallowed_methods, reason = "the testkit makes and removes directories of its own, and polls")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the testkit makes and removes directories of its own, and polls"
+)]
 
 mod rbac;
 
@@ -40,7 +43,13 @@ pub struct ClusterOptions {
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { tcp: false, fsync: false, peer: false, superuser: "postgres".to_owned(), settings: Vec::new() }
+        Self {
+            tcp: false,
+            fsync: false,
+            peer: false,
+            superuser: "postgres".to_owned(),
+            settings: Vec::new(),
+        }
     }
 }
 
@@ -100,7 +109,12 @@ pub fn bin_dir() -> Option<PathBuf> {
         .into_iter()
         .flatten()
         .flatten()
-        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+        .filter_map(|entry| {
+            Some((
+                entry.file_name().to_str()?.parse().ok()?,
+                entry.path().join("bin"),
+            ))
+        })
         .filter(|(_, dir)| complete(dir))
         .collect();
     versions.sort();
@@ -117,7 +131,9 @@ pub fn skip_reason() -> Option<String> {
         return Some("PostgreSQL's server is not installed".to_owned());
     }
     if is_root() && postgres_ids().is_none() {
-        return Some("running as root and there is no user 'postgres' to run PostgreSQL as".to_owned());
+        return Some(
+            "running as root and there is no user 'postgres' to run PostgreSQL as".to_owned(),
+        );
     }
     None
 }
@@ -146,7 +162,8 @@ impl Cluster {
         if let Some(reason) = skip_reason() {
             return Err(skip(reason));
         }
-        let bin_dir = bin_dir().ok_or_else(|| skip("PostgreSQL's server is not installed".to_owned()))?;
+        let bin_dir =
+            bin_dir().ok_or_else(|| skip("PostgreSQL's server is not installed".to_owned()))?;
         match Self::launch(options, bin_dir) {
             Ok(cluster) => Ok(cluster),
             Err(error) => panic!("start PostgreSQL: {error}"),
@@ -155,8 +172,11 @@ impl Cluster {
 
     fn launch(options: &ClusterOptions, bin_dir: PathBuf) -> Result<Self> {
         // Short on purpose: a socket's whole path must fit into 107 bytes, and TMPDIR may be long.
-        let dir = tempfile::Builder::new().prefix("pefo-pg-").tempdir_in("/tmp");
-        let dir = dir.map_err(|error| Error::io("create directory in", Path::new("/tmp"), error))?;
+        let dir = tempfile::Builder::new()
+            .prefix("pefo-pg-")
+            .tempdir_in("/tmp");
+        let dir =
+            dir.map_err(|error| Error::io("create directory in", Path::new("/tmp"), error))?;
         let io = |error| Error::io("prepare", dir.path(), error);
         std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).map_err(io)?;
         if let Some((uid, gid)) = run_as() {
@@ -164,17 +184,40 @@ impl Cluster {
         }
         let data = dir.path().join("data");
         let mut initdb = as_server_user(&bin_dir.join("initdb"));
-        initdb.arg("--pgdata").arg(&data).arg("--username").arg(&options.superuser);
-        initdb.args(["--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--auth=trust"]);
+        initdb
+            .arg("--pgdata")
+            .arg(&data)
+            .arg("--username")
+            .arg(&options.superuser);
+        initdb.args([
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            "--no-sync",
+            "--auth=trust",
+        ]);
         succeed(initdb.output(), "initdb")?;
         std::fs::write(data.join("pg_hba.conf"), hba(options)).map_err(io)?;
 
         let port = free_port()?;
-        std::fs::write(data.join("postgresql.auto.conf"), conf(options, dir.path(), port)).map_err(io)?;
+        std::fs::write(
+            data.join("postgresql.auto.conf"),
+            conf(options, dir.path(), port),
+        )
+        .map_err(io)?;
         let log = std::fs::File::create(dir.path().join("log")).map_err(io)?;
         let mut server = as_server_user(&bin_dir.join("postgres"));
-        server.arg("-D").arg(&data).stdout(Stdio::null()).stderr(log);
-        let mut cluster = Self { server: Child::spawn(&mut server), bin_dir, port, options: options.clone(), dir };
+        server
+            .arg("-D")
+            .arg(&data)
+            .stdout(Stdio::null())
+            .stderr(log);
+        let mut cluster = Self {
+            server: Child::spawn(&mut server),
+            bin_dir,
+            port,
+            options: options.clone(),
+            dir,
+        };
         if cluster.wait_until_ready()? {
             return Ok(cluster);
         }
@@ -182,7 +225,10 @@ impl Cluster {
         if cluster.log().contains("could not bind") {
             return Self::launch(options, cluster.bin_dir.clone());
         }
-        Err(Error::new(ErrorKind::Child, format!("postgres ended at once: {}", cluster.log())))
+        Err(Error::new(
+            ErrorKind::Child,
+            format!("postgres ended at once: {}", cluster.log()),
+        ))
     }
 
     /// Whether it answers; `false` where the process ended.
@@ -190,15 +236,26 @@ impl Cluster {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let mut ready = as_server_user(&self.bin_dir.join("pg_isready"));
-            ready.arg("--host").arg(self.socket_dir()).arg("--port").arg(self.port.to_string());
-            if ready.stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
+            ready
+                .arg("--host")
+                .arg(self.socket_dir())
+                .arg("--port")
+                .arg(self.port.to_string());
+            if ready
+                .stdout(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success())
+            {
                 return Ok(true);
             }
             if self.server.ended().is_some() {
                 return Ok(false);
             }
             if Instant::now() > deadline {
-                return Err(Error::new(ErrorKind::Child, format!("postgres is not ready after 60 s: {}", self.log())));
+                return Err(Error::new(
+                    ErrorKind::Child,
+                    format!("postgres is not ready after 60 s: {}", self.log()),
+                ));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -232,7 +289,11 @@ impl Cluster {
     /// A libpq connection string for `database` by the superuser over the socket.
     pub fn connection_string(&self, database: &str) -> String {
         let quoted = database.replace('\\', "\\\\").replace('\'', "\\'");
-        let (dir, port, user) = (self.dir.path().display(), self.port, &self.options.superuser);
+        let (dir, port, user) = (
+            self.dir.path().display(),
+            self.port,
+            &self.options.superuser,
+        );
         format!("host='{dir}' port={port} user='{user}' dbname='{quoted}'")
     }
 
@@ -254,15 +315,32 @@ impl Cluster {
     /// # Errors
     /// `Child`, with what psql said.
     pub fn query_text(&self, database: &str, query: &str) -> Result<String> {
-        self.psql(database, query).map(|text| text.trim_end_matches('\n').to_owned())
+        self.psql(database, query)
+            .map(|text| text.trim_end_matches('\n').to_owned())
     }
 
     fn psql(&self, database: &str, input: &str) -> Result<String> {
-        let script = self.dir.path().join(format!("{:?}.sql", std::thread::current().id()));
+        let script = self
+            .dir
+            .path()
+            .join(format!("{:?}.sql", std::thread::current().id()));
         std::fs::write(&script, input).map_err(|error| Error::io("write", &script, error))?;
         let mut psql = as_server_user(&self.bin_dir.join("psql"));
-        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", &self.connection_string(database), "-f"]);
-        let output = succeed(psql.arg(&script).current_dir(self.dir.path()).output(), "psql")?;
+        psql.args([
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-d",
+            &self.connection_string(database),
+            "-f",
+        ]);
+        let output = succeed(
+            psql.arg(&script).current_dir(self.dir.path()).output(),
+            "psql",
+        )?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
@@ -274,7 +352,10 @@ impl Cluster {
     pub fn create_rbac_like(&self, name: &str) -> Result<()> {
         self.sql("postgres", &rbac::roles())?;
         let quoted = format!("\"{}\"", name.replace('"', "\"\""));
-        self.sql("postgres", &format!("create database {quoted} owner \"pe-rbac\" template template0;"))?;
+        self.sql(
+            "postgres",
+            &format!("create database {quoted} owner \"pe-rbac\" template template0;"),
+        )?;
         self.sql(name, &rbac::schema(&quoted))
     }
 
@@ -301,7 +382,10 @@ impl Drop for Cluster {
 
 fn hba(options: &ClusterOptions) -> String {
     let socket = if options.peer {
-        format!("local all \"{}\" peer\nlocal all all scram-sha-256\n", options.superuser)
+        format!(
+            "local all \"{}\" peer\nlocal all all scram-sha-256\n",
+            options.superuser
+        )
     } else {
         "local all all trust\n".to_owned()
     };
@@ -325,7 +409,9 @@ fn conf(options: &ClusterOptions, dir: &Path, port: u16) -> String {
 
 fn free_port() -> Result<u16> {
     let bound = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
-    bound.map(|address| address.port()).map_err(|error| Error::io("bind", Path::new("127.0.0.1:0"), error))
+    bound
+        .map(|address| address.port())
+        .map_err(|error| Error::io("bind", Path::new("127.0.0.1:0"), error))
 }
 
 fn is_root() -> bool {
@@ -347,23 +433,41 @@ fn postgres_ids() -> Option<(u32, u32)> {
 fn as_server_user(program: &Path) -> Command {
     let mut command = if is_root() {
         let mut command = Command::new("setpriv");
-        command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"]).arg(program);
+        command
+            .args([
+                "--reuid=postgres",
+                "--regid=postgres",
+                "--init-groups",
+                "--",
+            ])
+            .arg(program);
         command
     } else {
         Command::new(program)
     };
-    command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C.UTF-8");
+    command
+        .env_clear()
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
+        .env("LC_ALL", "C.UTF-8");
     command.current_dir("/");
     command
 }
 
 fn succeed(output: std::io::Result<Output>, what: &str) -> Result<Output> {
-    let output = output.map_err(|error| Error::new(ErrorKind::Child, format!("run {what}: {error}")).with_source(error))?;
+    let output = output.map_err(|error| {
+        Error::new(ErrorKind::Child, format!("run {what}: {error}")).with_source(error)
+    })?;
     if output.status.success() {
         return Ok(output);
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(Error::new(ErrorKind::Child, format!("{what}: {}: {}", output.status, said.trim_end())))
+    Err(Error::new(
+        ErrorKind::Child,
+        format!("{what}: {}: {}", output.status, said.trim_end()),
+    ))
 }
 
 #[cfg(test)]

@@ -7,7 +7,12 @@ use std::fmt::Write as _;
 /// The roles; running it twice changes nothing.
 pub(super) fn roles() -> String {
     let mut sql = String::new();
-    for role in ["pe-rbac", "pe-rbac-read", "pe-rbac-write", "pe-rbac-migrator"] {
+    for role in [
+        "pe-rbac",
+        "pe-rbac-read",
+        "pe-rbac-write",
+        "pe-rbac-migrator",
+    ] {
         let quoted = format!("\"{role}\"");
         // A role is the cluster's, not the database's: a second database finds it there.
         writeln!(
@@ -25,7 +30,11 @@ pub(super) fn schema(database: &str) -> String {
     sql.push_str("set role \"pe-rbac\";\n");
     sql.push_str(TABLES);
     for month in 1..=12 {
-        let next = if month == 12 { "2027-01".to_owned() } else { format!("2026-{:02}", month + 1) };
+        let next = if month == 12 {
+            "2027-01".to_owned()
+        } else {
+            format!("2026-{:02}", month + 1)
+        };
         writeln!(
             sql,
             "create table \"Audit log\".\"event 2026-{month:02}\" partition of \"Audit log\".events \
@@ -33,7 +42,14 @@ pub(super) fn schema(database: &str) -> String {
         )
         .unwrap_or_default();
     }
-    for service in ["classifier", "orchestrator", "inventory", "code_manager", "host_action_collector", "certificate_authority"] {
+    for service in [
+        "classifier",
+        "orchestrator",
+        "inventory",
+        "code_manager",
+        "host_action_collector",
+        "certificate_authority",
+    ] {
         writeln!(
             sql,
             "create table rbac.service_{service} (id serial primary key, subject uuid references rbac.subjects, \
