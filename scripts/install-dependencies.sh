@@ -66,9 +66,15 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 # shellcheck disable=SC2086 # the list is meant to be split
 apt-get install -y -qq -o Dpkg::Options::=--force-confold --no-install-recommends $missing >/dev/null
-for unit in ssh puppetserver puppet postgresql; do
-    if [ -d /run/systemd/system ]; then
-        systemctl disable --quiet "$unit" 2>/dev/null || true
-    fi
-done
+# Only what came in just now: a service that ran here before is none of ours.
+if [ -d /run/systemd/system ]; then
+    for package in $missing; do
+        case "$package" in
+        openssh-server) systemctl disable --quiet ssh.service ssh.socket 2>/dev/null || true ;;
+        puppetserver) systemctl disable --quiet puppetserver 2>/dev/null || true ;;
+        puppet-agent) systemctl disable --quiet puppet 2>/dev/null || true ;;
+        postgresql) systemctl disable --quiet postgresql 2>/dev/null || true ;;
+        esac
+    done
+fi
 say "installed"

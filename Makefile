@@ -1,0 +1,33 @@
+# Two commands: `make demo` shows the main job, `make test` runs every test. Both install what they
+# need on Debian and Ubuntu, where they are root; see scripts/install-dependencies.sh.
+
+.PHONY: demo test lint doc deny dependencies clean
+
+CARGO ?= cargo
+export PEFO_DEMO_KEEP := $(KEEP)
+
+demo: dependencies
+	$(CARGO) build --quiet --locked -p pefo-cli -p pefo-examples
+	target/debug/demo
+
+# The end-to-end suite drives the program itself, so that is built first.
+test: dependencies
+	$(CARGO) build --locked -p pefo-cli -p pefo-transport --examples --bins
+	$(CARGO) test --locked --workspace
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+
+# Bans, licences and sources always; advisories where their database can be reached, else that is told.
+deny:
+	sh scripts/check-dependencies.sh
+
+dependencies:
+	sh scripts/install-dependencies.sh
+
+clean:
+	$(CARGO) clean
