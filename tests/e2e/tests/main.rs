@@ -2,6 +2,13 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests play operators, intruders and broken disks by hand")]
 
+mod evidence;
 mod pair;
 
+mod bad_input;
 mod ca;
+mod classifier;
+mod commands;
+mod crash;
+mod database;
+mod spool;

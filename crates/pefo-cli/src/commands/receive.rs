@@ -1,14 +1,20 @@
 //! `pefo receive`: one session of the peer's, as sshd's forced command, in the transfer account.
 
+use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use pefo_core::Result;
-use pefo_transport::receive::{self, Limits, ReceiverOptions};
+use pefo_core::{Error, ErrorKind, Result};
+use pefo_transport::receive::{self, IdleLimited, Limits, ReceiverOptions};
 
 use crate::TOOL;
 use crate::host::Host;
 use crate::outcome::{Report, outcome_of};
+
+/// How long a session may be silent.
+const IDLE_LIMIT: Duration = Duration::from_secs(10 * 60);
 
 /// Serves standard input and output; errors go to standard error, which ssh carries to the peer.
 pub(super) fn run(config: &Path) -> ExitCode {
@@ -40,7 +46,11 @@ fn serve(config: &Path) -> Result<()> {
         TOOL,
     )
     .limits(Limits::default().keep(host.config.retention.generations));
-    let served = receive::serve(&mut std::io::stdin().lock(), &mut std::io::stdout().lock(), &options, &host.disk, &*host.clock)?;
+    let stdin = std::io::stdin();
+    let line = stdin.as_fd().try_clone_to_owned().map_err(|error| Error::new(ErrorKind::Io, "take standard input over").with_source(error))?;
+    // A peer that says nothing for so long is gone, whatever TCP believes.
+    let mut line = IdleLimited::new(File::from(line), IDLE_LIMIT);
+    let served = receive::serve(&mut line, &mut std::io::stdout().lock(), &options, &host.disk, &*host.clock)?;
     tracing::info!(?served, "session ended");
     Ok(())
 }

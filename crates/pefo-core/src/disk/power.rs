@@ -34,14 +34,17 @@ pub struct Recorder {
 struct Durable {
     /// By inode number. The open handle keeps the number from being used again.
     files: HashMap<u64, (File, Vec<u8>)>,
-    /// The names that are durable, by directory.
-    names: BTreeMap<PathBuf, BTreeMap<OsString, Node>>,
+    /// The names that are durable in each directory, by its inode number: a directory keeps its names
+    /// when it is renamed. The open handle keeps the number here too.
+    names: HashMap<u64, (File, Names)>,
 }
+
+type Names = BTreeMap<OsString, Node>;
 
 #[derive(Debug, Clone, Copy)]
 enum Node {
     File(u64),
-    Directory,
+    Directory(u64),
 }
 
 impl Recorder {
@@ -64,7 +67,7 @@ impl Recorder {
     /// Where it cannot be written.
     pub fn lose_power(&self, into: &Path, loss: Loss) -> io::Result<()> {
         let durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
-        durable.rebuild(&self.root, into, loss)
+        durable.rebuild(inode(&self.root)?, Some(&self.root), into, loss)
     }
 
     fn everything_is_durable(&self) -> io::Result<()> {
@@ -84,7 +87,7 @@ impl Recorder {
 impl Durable {
     fn names_of(&mut self, dir: &Path) -> io::Result<()> {
         let names = live_names(dir)?;
-        self.names.insert(dir.to_owned(), names);
+        self.names.insert(inode(dir)?, (File::open(dir)?, names));
         Ok(())
     }
 
@@ -97,21 +100,20 @@ impl Durable {
         Ok(())
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "rebuilds a disk's content for a test"
-    )]
-    fn rebuild(&self, from: &Path, into: &Path, loss: Loss) -> io::Result<()> {
-        let names = match loss {
-            Loss::Everything => self.names.get(from).cloned().unwrap_or_default(),
-            Loss::BytesOnly => live_names(from)?,
+    /// Rebuilds the directory `from` (its inode number, and its path where it can be looked at live).
+    #[expect(clippy::disallowed_methods, reason = "rebuilds a disk's content for a test")]
+    fn rebuild(&self, from: u64, live: Option<&Path>, into: &Path, loss: Loss) -> io::Result<()> {
+        let names = match (loss, live) {
+            (Loss::BytesOnly, Some(live)) => live_names(live)?,
+            _ => self.names.get(&from).map(|(_, names)| names.clone()).unwrap_or_default(),
         };
         for (name, node) in names {
             let target = into.join(&name);
             match node {
-                Node::Directory => {
+                Node::Directory(inode) => {
                     std::fs::create_dir_all(&target)?;
-                    self.rebuild(&from.join(&name), &target, loss)?;
+                    let live = live.map(|live| live.join(&name));
+                    self.rebuild(inode, live.as_deref(), &target, loss)?;
                 }
                 Node::File(inode) => match self.files.get(&inode) {
                     Some((handle, bytes)) => {
@@ -126,13 +128,17 @@ impl Durable {
     }
 }
 
+fn inode(path: &Path) -> io::Result<u64> {
+    Ok(path.symlink_metadata()?.ino())
+}
+
 fn live_names(dir: &Path) -> io::Result<BTreeMap<OsString, Node>> {
     let mut names = BTreeMap::new();
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         let meta = entry.path().symlink_metadata()?;
         if meta.is_dir() {
-            names.insert(entry.file_name(), Node::Directory);
+            names.insert(entry.file_name(), Node::Directory(meta.ino()));
         } else if meta.is_file() {
             names.insert(entry.file_name(), Node::File(meta.ino()));
         }

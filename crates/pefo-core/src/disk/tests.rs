@@ -156,3 +156,20 @@ fn removing_a_tree_does_not_follow_links_out_of_it() {
     Disk::new().remove_tree(&dir.path().join("tree")).unwrap();
     assert!(!dir.path().join("tree").exists() && dir.path().join("outside/kept").exists());
 }
+
+#[test]
+fn a_directory_keeps_its_durable_names_when_it_is_renamed() {
+    let dir = tempfile::tempdir().unwrap();
+    let crash = Arc::new(Crash::at(usize::MAX, dir.path()).unwrap());
+    let disk = Disk::with_hook(crash.clone());
+    let (part, whole) = (dir.path().join("part"), dir.path().join("whole"));
+    disk.create_dir(&part, &Attributes::mode(0o700)).unwrap();
+    disk.publish(&part.join("x"), b"bytes", &Attributes::mode(0o600)).unwrap();
+    disk.rename(&part, &whole).unwrap();
+    for loss in [Loss::Everything, Loss::BytesOnly] {
+        let after = tempfile::tempdir().unwrap();
+        crash.recorder().lose_power(after.path(), loss).unwrap();
+        assert_eq!(read(&after.path().join("whole/x")).unwrap(), b"bytes", "{loss:?}");
+        assert!(!after.path().join("part").exists());
+    }
+}

@@ -5,7 +5,9 @@
 //! SPOOL/generations/DATASET/EPOCH-SEQUENCE/data/PATH        and its files
 //! SPOOL/generations/DATASET/EPOCH-SEQUENCE.batch          a batch: length, signed manifest, payload
 //! SPOOL/generations/DATASET/.pefo-*.tmp                   being received; nobody's yet
+//! SPOOL/generations/DATASET/.pefo-lock                    flock of the receiver that writes there
 //! SPOOL/heartbeats/CERTNAME                               the newest heartbeat of each active
+//! SPOOL/reigns/CERTNAME                                   a newer reign's record, noted for root
 //! ```
 //!
 //! A batch's file is the manifest's length (8 bytes, little-endian), the signed manifest, the payload.
@@ -46,6 +48,12 @@ pub fn dataset_dir(spool: &Path, dataset: &DataSet) -> PathBuf {
 /// Where an active's newest heartbeat stands.
 pub fn heartbeat_path(spool: &Path, active: &Certname) -> PathBuf {
     spool.join("heartbeats").join(active.as_str())
+}
+
+/// Where the signed record of a reign newer than the known one is noted: told by a peer, its signature
+/// checked against the paired keys. Root decides what to make of it.
+pub fn noted_reign_path(spool: &Path, holder: &Certname) -> PathBuf {
+    spool.join("reigns").join(holder.as_str())
 }
 
 /// The generations that stand whole in a data set's directory, oldest first.

@@ -1,11 +1,12 @@
 //! Who may push here, and what.
 
 use pefo_core::disk::{Attributes, Disk};
+use pefo_core::generation::spool::noted_reign_path;
 use pefo_core::generation::{Manifest, Position};
 use pefo_core::reign::{self, Reign, Role, Standing, Station};
 use pefo_core::{Error, ErrorKind, Result};
 
-use super::{ReceiverOptions, noted_reign_path};
+use super::ReceiverOptions;
 use crate::message::{Hello, Offer, Purpose, Shape};
 
 /// Role and reign of this host, read anew each time.

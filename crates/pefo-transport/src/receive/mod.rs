@@ -17,7 +17,7 @@ mod service;
 mod space;
 
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use pefo_core::clock::Clock;
@@ -189,12 +189,6 @@ pub fn serve(
     clock: &dyn Clock,
 ) -> Result<Served> {
     service::Service::new(input, output, options, disk, clock).run()
-}
-
-/// Where the signed record of a reign newer than the known one is noted: told by a peer, its
-/// signature checked against the paired keys. Root decides what to make of it.
-pub fn noted_reign_path(spool: &Path, holder: &Certname) -> PathBuf {
-    spool.join("reigns").join(holder.as_str())
 }
 
 /// Lets pass what a client may ask for of a forced command (sshd's `SSH_ORIGINAL_COMMAND`): nothing, or

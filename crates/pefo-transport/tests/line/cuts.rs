@@ -215,45 +215,6 @@ fn a_full_or_read_only_disk_is_told_to_the_sender_and_the_rest_is_removed() {
     }
 }
 
-/// The recorder knows names by their directory's path; a directory that is renamed takes its names
-/// along, and they are as durable as they were.
-struct Power {
-    recorder: Recorder,
-    /// Whether something was made since the file system was synced.
-    unsynced: Mutex<bool>,
-}
-
-impl Hook for Power {
-    fn before(&self, operation: Operation<'_>) -> std::io::Result<()> {
-        self.recorder.before(operation)
-    }
-
-    fn after(&self, operation: Operation<'_>) {
-        self.recorder.after(operation);
-        let mut unsynced = self.unsynced.lock().unwrap();
-        match operation {
-            Operation::SyncFilesystem(_) => *unsynced = false,
-            Operation::CreateDir(_)
-            | Operation::CreateFile(_)
-            | Operation::Write(_)
-            | Operation::Link(..) => {
-                *unsynced = true;
-            }
-            Operation::Rename(_, to) if to.is_dir() && !*unsynced => {
-                let mut dirs = vec![to.to_owned()];
-                while let Some(dir) = dirs.pop() {
-                    self.recorder.after(Operation::SyncDir(&dir));
-                    let below = std::fs::read_dir(&dir)
-                        .unwrap()
-                        .map(|entry| entry.unwrap().path());
-                    dirs.extend(below.filter(|path| path.is_dir()));
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
 #[test]
 fn what_was_answered_as_published_survives_a_power_loss() {
     let pair = Pair::new();
@@ -263,15 +224,12 @@ fn what_was_answered_as_published_survives_a_power_loss() {
     );
     let said = pair.record(&[&full, &batch]).said.lock().unwrap().clone();
     pair.clear_spool();
-    let power = Arc::new(Power {
-        recorder: Recorder::over(&pair.spool()).unwrap(),
-        unsynced: Mutex::new(false),
-    });
+    let power = Arc::new(Recorder::over(&pair.spool()).unwrap());
     let (_, served) = pair.recite_bytes(&said, &Disk::with_hook(power.clone()));
     served.unwrap();
     let survived = [Loss::Everything, Loss::BytesOnly].map(|loss| {
         let after = scratch();
-        power.recorder.lose_power(after.path(), loss).unwrap();
+        power.lose_power(after.path(), loss).unwrap();
         (loss, after)
     });
     for (loss, after) in survived {

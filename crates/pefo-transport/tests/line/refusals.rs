@@ -9,7 +9,7 @@ use pefo_core::reign::{Epoch, Role};
 use pefo_core::{Certname, Error, ErrorKind};
 use pefo_transport::frame::{self, Frame, PREAMBLE};
 use pefo_transport::message::{Need, Offer, Protocols, Shape, Welcome};
-use pefo_transport::receive::noted_reign_path;
+use pefo_core::generation::spool::noted_reign_path;
 use pefo_transport::{Connection, Introduced, Limits, Purpose, check_original_command};
 
 use crate::pair::{Pair, Replay, at, refusal, state};
