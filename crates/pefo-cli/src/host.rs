@@ -16,17 +16,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pefo_core::clock::{Clock, SystemClock, Timestamp};
-use pefo_core::disk::{Attributes, Disk, read_capped};
+use pefo_core::disk::{Attributes, Disk};
 use pefo_core::generation::outgoing::Author;
 use pefo_core::generation::{DataSet, Position};
 use pefo_core::keys::{PublicKey, SigningKey};
 use pefo_core::launch::{DirectLauncher, Launcher};
 use pefo_core::lock::Lock;
 use pefo_core::pairing::Introduction;
+use pefo_core::record;
 use pefo_core::reign::{Reign, Role, Station};
 use pefo_core::sealing::UnsealingKey;
 use pefo_core::{Certname, Digest, Error, ErrorKind, Result};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::TOOL;
@@ -118,7 +118,7 @@ impl Host {
     /// `Config` where `pefo init` was not run.
     pub fn introduction(&self) -> Result<Introduction> {
         let path = self.state("public/self.json");
-        load_json(&path)?.ok_or_else(|| {
+        record::load(&path)?.ok_or_else(|| {
             Error::new(ErrorKind::Config, format!("this host is not set up: {} does not exist", path.display()))
                 .hint("run 'pefo init active' on the master that serves, then 'pefo init passive --join LINE' on the spare")
         })
@@ -134,7 +134,7 @@ impl Host {
         for entry in std::fs::read_dir(&dir).map_err(|error| Error::io("list", &dir, error))? {
             let path = entry.map_err(|error| Error::io("list", &dir, error))?.path();
             if path.extension().is_some_and(|ending| ending == "json") {
-                peers.extend(load_json::<Introduction>(&path)?);
+                peers.extend(record::load::<Introduction>(&path)?);
             }
         }
         peers.sort_by(|a, b| a.certname.cmp(&b.certname));
@@ -223,8 +223,7 @@ impl Host {
         if let Some(parent) = path.parent() {
             self.disk.create_dir_all(parent, &Attributes::mode(0o700))?;
         }
-        let bytes = serde_json::to_vec_pretty(value).map_err(|error| Error::invalid(format!("write {}: {error}", path.display())))?;
-        self.disk.publish(path, &bytes, &Attributes::mode(mode))
+        record::store(&self.disk, path, value, mode)
     }
 
     /// The data sets that the configuration names.
@@ -244,19 +243,5 @@ fn needs_root(error: Error) -> Error {
     match error.io_kind() {
         Some(std::io::ErrorKind::PermissionDenied) => error.hint("run it as root: it needs root's keys"),
         _ => error,
-    }
-}
-
-/// Reads a JSON record; `None` where it does not exist.
-///
-/// # Errors
-/// `Io`, or `Invalid` where it is malformed.
-pub fn load_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    match read_capped(path, 1 << 20) {
-        Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(None),
-        Err(error) => Err(error),
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| Error::invalid(format!("{}: {error}", path.display())).with_source(error)),
     }
 }

@@ -9,6 +9,7 @@
 //! | [`error`] | the one public error, with kind, rule, hint and whether a retry makes sense |
 //! | [`certname`], [`path`] | names from outside, parsed once, safe afterwards |
 //! | [`disk`] | every change to a disk; fault hook and recorded power loss for tests |
+//! | [`mod@record`] | small JSON files that are replaced whole |
 //! | [`lock`] | flocks that die with their holder |
 //! | [`clock`], [`progress`], [`launch`] | time, progress and child processes, handed in |
 //! | [`digest`] | BLAKE3 digests, and the state digest that costs what changed |
@@ -34,6 +35,7 @@ pub mod lock;
 pub mod pairing;
 pub mod path;
 pub mod progress;
+pub mod record;
 pub mod reign;
 pub mod run;
 pub mod sealing;

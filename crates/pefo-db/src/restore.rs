@@ -387,7 +387,13 @@ impl<'a> Run<'a> {
             .arg("--no-subscriptions")
             .arg(format!("--dbname={}", connection_string(shadow)))
             .arg(dir);
-        tools.run(invocation.clone()).await?.success(&invocation)?;
+        tools
+            .run(invocation.clone())
+            .await?
+            .success(&invocation)
+            .map_err(|error| {
+                error.hint("the live database is as it was; mend what pg_restore names, then restore again")
+            })?;
 
         self.step("analyze");
         let session = server.connect(shadow).await?;

@@ -7,7 +7,6 @@
 //! it names is made.
 
 #![expect(clippy::print_stdout, reason = "a demonstration shows what it does")]
-#![expect(clippy::disallowed_methods, reason = "it reads its own switch from the environment")]
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -148,6 +148,19 @@ impl Snapshot {
         read::Reader::still(dir, options).read()
     }
 
+    /// Gives files the permission bits that were recorded of them at their source: a staged copy keeps
+    /// its files closed to everybody else, and its own bits say nothing. Paths that are not among
+    /// [`Snapshot::files`] are passed over.
+    #[must_use]
+    pub fn with_modes<'m>(mut self, modes: impl IntoIterator<Item = (&'m RelPath, u32)>) -> Self {
+        for (path, mode) in modes {
+            if let Some(file) = self.files.get_mut(path) {
+                file.mode = mode & 0o7777;
+            }
+        }
+        self
+    }
+
     /// The files a standby needs, with content and permission bits, sorted by path. Never `ca_key.pem`
     /// (see [`crate::seed::SeedKey`]) or `root_key.pem`; names that are excluded or refused are not
     /// among them.

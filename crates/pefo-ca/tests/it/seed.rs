@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use pefo_ca::seed::block_for;
 use pefo_ca::{SeedKey, SeedOptions, ca_fingerprint, seed};
+use pefo_core::RelPath;
 use pefo_core::disk::fault::Counter;
 use pefo_core::disk::power::{Crash, Loss};
 use pefo_testkit::ca::Keys;
@@ -108,6 +109,38 @@ fn an_empty_or_missing_cadir_gets_the_whole_ca_with_a_counter_of_its_own() {
         !seeding.run().unwrap().seeded,
         "a second time there is nothing to do"
     );
+}
+
+#[test]
+fn files_get_the_modes_recorded_at_the_source_and_not_those_of_the_staged_copy() {
+    let mut seeding = Seeding::new();
+    let mode_of = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let recorded: Vec<(RelPath, u32)> = seeding
+        .staged
+        .files()
+        .map(|(path, _, mode)| (path.clone(), mode))
+        .collect();
+    let staged_dir = seeding.pair.root.path().join("staged");
+    for (path, _) in &recorded {
+        let closed = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(path.in_dir(&staged_dir), closed).unwrap();
+    }
+    let elsewhere = RelPath::new("signed/nobody.lab.pem").unwrap();
+    let modes = recorded.iter().map(|(path, mode)| (path, *mode));
+    seeding.staged = snap(&staged_dir).with_modes(modes.chain([(&elsewhere, 0o777)]));
+    seeding.run().unwrap();
+    for (path, mode) in recorded
+        .iter()
+        .filter(|(path, _)| path.as_str() != "serial")
+    {
+        assert_eq!(
+            mode_of(&path.in_dir(&seeding.target)),
+            mode & 0o644,
+            "{path}"
+        );
+    }
+    assert!(recorded.iter().any(|(_, mode)| mode & 0o040 != 0));
+    assert!(!elsewhere.in_dir(&seeding.target).exists());
 }
 
 #[test]

@@ -14,6 +14,7 @@ use pefo_core::generation::Site;
 use pefo_core::keys::{SigningKey, random_bytes, system_random};
 use pefo_core::launch::Invocation;
 use pefo_core::pairing::Introduction;
+use pefo_core::record;
 use pefo_core::reign::{self, Role, Station};
 use pefo_core::sealing::UnsealingKey;
 use pefo_core::{Error, ErrorKind, Result};
@@ -111,6 +112,7 @@ pub(super) fn passive(host: &Host, join: &str, options: &InitOptions) -> Result<
         return Ok(plan(host, "passive", Some(&peer)));
     }
     prepare(host)?;
+    accounts::service(host)?;
     let key = signing_key(host)?;
     pin(host, &peer)?;
     if !host.station_path().exists() {
@@ -170,7 +172,7 @@ fn prepare(host: &Host) -> Result<()> {
         host.disk.create_dir(&host.state(name), &Attributes::mode(mode))?;
     }
     accounts::transfer(host)?;
-    accounts::service(host)
+    Ok(())
 }
 
 fn signing_key(host: &Host) -> Result<SigningKey> {
@@ -184,15 +186,30 @@ fn unsealing_key(host: &Host) -> Result<UnsealingKey> {
 }
 
 fn ssh_key(host: &Host) -> Result<String> {
-    let path = host.state("keys/ssh");
+    let (path, public) = (host.state("keys/ssh"), host.state("keys/ssh.pub"));
     if !path.exists() {
+        // ssh-keygen writes in place: under another name first, and the private half is renamed last, so
+        // that a key which stands there is whole.
+        let (part, part_public) = (host.state("keys/.pefo-ssh.tmp"), host.state("keys/.pefo-ssh.tmp.pub"));
+        host.disk.remove_file(&part)?;
+        host.disk.remove_file(&part_public)?;
         let invocation = Invocation::new("ssh-keygen")
-            .arg("-q").arg("-t").arg("ed25519").arg("-N").arg("")
-            .arg("-C").arg(format!("pefo@{}", host.config.site.certname))
-            .arg("-f").arg(path.as_os_str());
+            .arg("-q")
+            .arg("-t")
+            .arg("ed25519")
+            .arg("-N")
+            .arg("")
+            .arg("-C")
+            .arg(format!("pefo@{}", host.config.site.certname))
+            .arg("-f")
+            .arg(part.as_os_str());
         host.launcher.run(&invocation)?.success(&invocation)?;
+        for (from, to) in [(&part_public, &public), (&part, &path)] {
+            host.disk.sync_file(from)?;
+            host.disk.rename(from, to)?;
+        }
     }
-    public_key_line(&path.with_extension("pub"))
+    public_key_line(&public)
 }
 
 fn public_key_line(path: &std::path::Path) -> Result<String> {
@@ -232,7 +249,7 @@ fn introduce(host: &Host, site: Site, key: &SigningKey) -> Result<Introduction> 
 /// Remembers a peer and lets its key run the receiver, and nothing else.
 fn pin(host: &Host, peer: &Introduction) -> Result<()> {
     let path = host.state("public/peers").join(format!("{}.json", peer.certname));
-    if let Some(known) = crate::host::load_json::<Introduction>(&path)?
+    if let Some(known) = record::load::<Introduction>(&path)?
         && known.signing != peer.signing
     {
         return Err(Error::refused("peer-key-changed", format!("{} is paired already, with another key", peer.certname))

@@ -6,12 +6,13 @@ use std::time::Duration;
 use pefo_core::clock::Timestamp;
 use pefo_core::generation::{Accepted, DataSet};
 use pefo_core::pairing::Introduction;
+use pefo_core::record;
 use pefo_core::reign::Role;
 use pefo_core::run::RunRecord;
 use pefo_core::Result;
 use serde_json::{Value, json};
 
-use crate::host::{Delivered, Host, load_json};
+use crate::host::{Delivered, Host};
 use crate::outcome::{Health, Report};
 use crate::pipeline::ack;
 use crate::pipeline::apply::{CaughtUp, caught_up_path};
@@ -82,7 +83,7 @@ fn gather(host: &Host) -> Result<Report> {
 
 fn passive_row(host: &Host, dataset: &DataSet, runs: &[RunRecord], now: Timestamp) -> Result<Row> {
     let accepted = Accepted::load(&host.record_path("accepted", dataset))?;
-    let caught_up: Option<CaughtUp> = load_json(&caught_up_path(host, dataset))?;
+    let caught_up: Option<CaughtUp> = record::load(&caught_up_path(host, dataset))?;
     let mut row = row_of(dataset, runs);
     row.received = accepted.as_ref().map(|accepted| accepted.position.to_string());
     row.applied = accepted.and_then(|accepted| accepted.applied).map(|position| position.to_string());
@@ -94,7 +95,7 @@ fn passive_row(host: &Host, dataset: &DataSet, runs: &[RunRecord], now: Timestam
 }
 
 fn active_row(host: &Host, dataset: &DataSet, peer: &Introduction, runs: &[RunRecord], now: Timestamp) -> Result<Row> {
-    let delivered: Option<Delivered> = load_json(&host.delivered_path(&peer.certname, dataset))?;
+    let delivered: Option<Delivered> = record::load(&host.delivered_path(&peer.certname, dataset))?;
     let ack = ack::known(host, peer, dataset)?;
     let mut row = row_of(dataset, runs);
     row.peer = Some(peer.certname.to_string());

@@ -122,6 +122,8 @@ impl Default for Transport {
 pub struct Ca {
     /// The CA directory, or `auto`.
     pub cadir: PathBuf,
+    /// Where the CA service is disabled: whose `crl.pem` follows the CA's.
+    pub ssldir: Option<PathBuf>,
     /// Owner of the CA's files.
     pub owner: Option<String>,
     /// Group of the CA's files.
@@ -134,7 +136,8 @@ pub struct Ca {
 
 impl Default for Ca {
     fn default() -> Self {
-        Self { cadir: "auto".into(), owner: None, group: None, exclude_certs: Vec::new(), max_deletes: 50 }
+        Self { cadir: "auto".into(),
+            ssldir: None, owner: None, group: None, exclude_certs: Vec::new(), max_deletes: 50 }
     }
 }
 

@@ -9,16 +9,17 @@ use pefo_core::generation::verify::{needs_reconcile, stored, stored_dir};
 use pefo_core::generation::{Accepted, DataSet, Gate, Position, Verified};
 use pefo_core::keys::PublicKey;
 use pefo_core::pairing::Introduction;
+use pefo_core::record;
 use pefo_core::reign::{Reign, Role};
 use pefo_core::sealing::UnsealingKey;
-use pefo_core::{Error, ErrorKind, Result};
+use pefo_core::{Error, ErrorKind, RelPath, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::push::Scratch;
 use super::{ack, ca, db, nc};
 use crate::arguments::Change;
-use crate::host::{Host, load_json};
+use crate::host::Host;
 use crate::outcome::Report;
 
 /// What a data set's library did, or would do.
@@ -58,8 +59,9 @@ impl<'a> Passive<'a> {
 
     /// The newest full generation in the spool that is newer than what was accepted.
     fn newest(&self, dataset: &DataSet, accepted: Option<&Accepted>) -> Result<Option<(Beneath, Position)>> {
-        let path = spool::dataset_dir(&self.host.config.site.spool_dir, dataset);
-        let dir = match Beneath::open(&path) {
+        let path = RelPath::new(spool::dataset_dir(Path::new(""), dataset).to_string_lossy())?;
+        // Only the spool itself is trusted to be where it is: all below it is the transfer account's.
+        let dir = match Beneath::open(&self.host.config.site.spool_dir)?.dir(&path) {
             Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => return Ok(None),
             dir => dir?,
         };
@@ -98,23 +100,35 @@ pub fn run(host: &Host, dataset: &DataSet, change: &Change) -> Result<Report> {
     }
     let ledger = host.record_path("accepted", dataset);
     let before = Accepted::load(&ledger)?;
+    // Looked at before the spool is: a generation that a heartbeat names stood there when it was sent.
+    let head = ack::newest_heartbeat(host)?.and_then(|heartbeat| heartbeat.heads.get(dataset).copied());
+    let vanished = |at: Option<Position>| {
+        let head = head.filter(|head| at.is_none_or(|at| *head > at))?;
+        Some(format!("generation {head} was received and is not in the spool any more"))
+    };
     let verified = match passive.take(dataset, &host.store(dataset)) {
         Ok(verified) => verified,
         Err(error) => {
             let refused: Vec<String> = error.rule().map(str::to_owned).into_iter().collect();
-            if error.kind() != ErrorKind::NotFound {
-                ack::publish(host, dataset, needs_reconcile(&error).then(|| error.to_string()), refused)?;
+            let reconcile = if error.kind() == ErrorKind::NotFound {
+                vanished(None)
+            } else {
+                is_mended_by_sending_again(&error).then(|| error.to_string())
+            };
+            if error.kind() != ErrorKind::NotFound || reconcile.is_some() {
+                ack::publish(host, dataset, reconcile, refused)?;
             }
             return Err(error);
         }
     };
     let position = verified.position();
+    let reconcile = vanished(Some(position));
     let applied_before = before.as_ref().and_then(|accepted| accepted.applied);
     verified.accepted(applied_before).store(&host.disk, &ledger)?;
     let applied = match act(host, dataset, &verified, change, false) {
         Ok(applied) => applied,
         Err(error) => {
-            ack::publish(host, dataset, None, error.rule().map(str::to_owned).into_iter().collect())?;
+            ack::publish(host, dataset, reconcile, error.rule().map(str::to_owned).into_iter().collect())?;
             return Err(error);
         }
     };
@@ -122,7 +136,7 @@ pub fn run(host: &Host, dataset: &DataSet, change: &Change) -> Result<Report> {
     if applied.errors.is_empty() {
         verified.accepted(Some(position)).store(&host.disk, &ledger)?;
     }
-    ack::publish(host, dataset, None, refused)?;
+    ack::publish(host, dataset, reconcile, refused)?;
     note_caught_up(host, dataset)?;
     prune(host, dataset, position)?;
     let details = json!({ "generation": position.to_string(), "changes": applied.details });
@@ -134,12 +148,21 @@ pub fn run(host: &Host, dataset: &DataSet, change: &Change) -> Result<Report> {
     Ok(report.partial(applied.errors))
 }
 
+/// Whether a generation that could not be taken out of the spool is worth sending again: the spool's
+/// owner may have changed, replaced or removed any part of it.
+fn is_mended_by_sending_again(error: &Error) -> bool {
+    let is_missing = error.io_kind() == Some(std::io::ErrorKind::NotFound);
+    let rules = ["signature", "signer-unknown", "document-kind", "manifest-record", "generation-name", "spool-symlink"];
+    needs_reconcile(error) || is_missing || error.kind() == ErrorKind::Invalid || error.rule().is_some_and(|rule| rules.contains(&rule))
+}
+
 /// Verifies the newest generation in a directory of its own and shows the plan; nothing is recorded.
 ///
 /// # Errors
 /// As [`run`].
 pub fn show(host: &Host, dataset: &DataSet, change: &Change) -> Result<Report> {
     let passive = Passive::open(host)?;
+    let _lock = host.lock(&format!("show-{}", dataset.dir_name()))?;
     let scratch = Scratch::new(host, dataset)?;
     let verified = passive.take(dataset, &scratch.path().join("store"))?;
     let applied = act(host, dataset, &verified, change, true)?;
@@ -184,7 +207,7 @@ fn note_caught_up(host: &Host, dataset: &DataSet) -> Result<()> {
     let applied = Accepted::load(&host.record_path("accepted", dataset))?.and_then(|accepted| accepted.applied);
     let is_caught_up = heartbeat.heads.get(dataset).is_some_and(|head| applied.is_some_and(|applied| applied >= *head));
     let path = caught_up_path(host, dataset);
-    let known: Option<CaughtUp> = load_json(&path)?;
+    let known: Option<CaughtUp> = record::load(&path)?;
     // The same heartbeat again proves nothing new: a silent active lets the lag grow.
     if !is_caught_up || known.is_some_and(|known| known.heartbeat >= heartbeat.time) {
         return Ok(());

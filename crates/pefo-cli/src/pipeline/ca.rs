@@ -12,6 +12,7 @@ use pefo_core::disk::read_capped;
 use pefo_core::generation::Verified;
 use pefo_core::generation::outgoing::{Description, Item, state_of};
 use pefo_core::pairing::Introduction;
+use pefo_core::record;
 use pefo_core::sealing::Recipient;
 use pefo_core::{Certname, Error, ErrorKind, RelPath, Result};
 use serde_json::json;
@@ -19,7 +20,7 @@ use serde_json::json;
 use super::apply::Applied;
 use super::push::Collected;
 use crate::arguments::Change;
-use crate::host::{Host, load_json};
+use crate::host::Host;
 use crate::launcher::{account, group_id};
 
 const KEY: &str = "ca_key.pem";
@@ -119,7 +120,9 @@ pub fn collect(host: &Host, peers: &[Introduction], with_key: bool, recipients: 
 /// # Errors
 /// What the plan refuses as a whole.
 pub fn apply(host: &Host, verified: &Verified, change: &Change, show_only: bool) -> Result<Applied> {
-    let source = Snapshot::read_dir(verified.files()?, &SnapshotOptions::default())?;
+    // Root's own copy is closed to everybody else; what the CA's files allow is in the manifest.
+    let modes = verified.manifest().files.iter().map(|file| (&file.path, file.mode));
+    let source = Snapshot::read_dir(verified.files()?, &SnapshotOptions::default())?.with_modes(modes);
     let layout = match layout(host, change) {
         Ok(layout) => layout,
         Err(error) if error.rule() == Some("ca-missing") && carries_key(verified) => {
@@ -140,6 +143,9 @@ pub fn apply(host: &Host, verified: &Verified, change: &Change, show_only: bool)
     if !show_only {
         let options = ApplyOptions::default().backup_dir(host.state("backups/ca"));
         pefo_ca::apply(&host.disk, &layout, &plan, &options, &*host.clock)?;
+        if let Some(ssldir) = &host.config.ca.ssldir {
+            pefo_ca::apply::sync_host_crl(&host.disk, &layout, &ssldir.join("crl.pem"), &*host.clock)?;
+        }
     }
     Ok(Applied { details: to_json(&plan)?, text: plan.to_string(), errors, changed })
 }
@@ -155,7 +161,7 @@ fn rules(host: &Host, change: &Change) -> Result<PlanRules> {
     for rule in &change.accept {
         rules = rules.accept(rule);
     }
-    if let Some(block) = load_json::<SerialBlock>(&block_path(host))? {
+    if let Some(block) = record::load::<SerialBlock>(&block_path(host))? {
         rules = rules.block(block);
     }
     Ok(rules)
@@ -186,7 +192,7 @@ fn seed_from(host: &Host, verified: &Verified, source: &Snapshot, show_only: boo
         None => pefo_ca::layout::puppet_owner(std::path::Path::new("/"))?,
     };
     // The block stands on disk before the CA does: a crash in between chooses no second one.
-    let block = match load_json::<SerialBlock>(&block_path(host))? {
+    let block = match record::load::<SerialBlock>(&block_path(host))? {
         Some(block) => block,
         None => block_for(source)?,
     };

@@ -9,6 +9,7 @@ use pefo_core::heartbeat::Heartbeat;
 use pefo_core::keys::SigningKey;
 use pefo_core::pairing::Introduction;
 use pefo_core::progress::Silent;
+use pefo_core::record;
 use pefo_core::reign::{Reign, Role};
 use pefo_core::sealing::Recipient;
 use pefo_core::{Certname, Digest, Error, ErrorKind, Result};
@@ -18,7 +19,7 @@ use serde_json::json;
 use super::{ca, db, nc};
 use crate::TOOL;
 use crate::arguments::Change;
-use crate::host::{Delivered, Host, load_json};
+use crate::host::{Delivered, Host};
 use crate::outcome::Report;
 
 /// What a data set's library collected, ready to become a generation.
@@ -41,7 +42,12 @@ struct Push<'a> {
     key: SigningKey,
     reign: Reign,
     seed: bool,
+    /// The operator let a source that was rolled back go on.
+    accepts_rollback: bool,
 }
+
+/// The rule that stops a source which is behind what its peer has accepted from it.
+const ROLLED_BACK: &str = "source-rolled-back";
 
 /// Collects a data set and sends it to every peer that has not got it yet.
 ///
@@ -66,7 +72,8 @@ pub fn run(host: &Host, dataset: &DataSet, change: &Change, seed: bool) -> Resul
         let text = format!("{dataset}: would send {} to {}\n", collected.text, join(&names));
         return Ok(Report::ok(json!({ "summary": collected.description.summary, "peers": names }), text));
     }
-    Push { host, dataset, me, key, reign, seed }.send(&peers, collected)
+    let accepts_rollback = change.accept.iter().any(|rule| rule == ROLLED_BACK);
+    Push { host, dataset, me, key, reign, seed, accepts_rollback }.send(&peers, collected)
 }
 
 fn join(names: &[&Certname]) -> String {
@@ -79,7 +86,7 @@ impl Push<'_> {
         let summary = description.summary.clone();
         let ledger = self.host.record_path("sent", self.dataset);
         let last = Sent::load(&ledger)?;
-        let position = Sent::next(last.as_ref(), self.reign.epoch);
+        let position = self.position(peers, last.as_ref())?;
         let outgoing = Outgoing::full(Host::author(&self.me, &self.key, &self.reign), self.dataset.clone(), position.sequence, items, description)?;
         let mut given_out = false;
         let (mut sent, mut unchanged, mut errors) = (Vec::new(), Vec::new(), Vec::new());
@@ -113,11 +120,30 @@ impl Push<'_> {
         Ok(report.partial(errors))
     }
 
+    /// The next position: after the last one given out, which no peer may be ahead of. A peer that is
+    /// ahead shows that this host was restored from an older state.
+    fn position(&self, peers: &[Introduction], last: Option<&Sent>) -> Result<Position> {
+        let mut next = Sent::next(last, self.reign.epoch);
+        for peer in peers {
+            let Some(ack) = super::ack::known(self.host, peer, self.dataset)? else { continue };
+            let Some(accepted) = ack.accepted.filter(|accepted| *accepted >= next) else { continue };
+            if !self.accepts_rollback || accepted.epoch != self.reign.epoch {
+                return Err(rolled_back(&peer.certname, accepted, next));
+            }
+            next = Position { epoch: accepted.epoch, sequence: accepted.sequence + 1 };
+        }
+        Ok(next)
+    }
+
     /// Brings one peer up to date; tells whether something was sent.
     fn serve(&self, peer: &Introduction, meaning: Digest, outgoing: &Outgoing, given_out: &mut bool) -> Result<bool> {
         let mut connection = connect(self.host, &self.me, peer, &Purpose::of(self.dataset))?;
         let ack = super::ack::fetch(self.host, &self.me, peer, self.dataset, &mut connection)?;
-        let delivered: Option<Delivered> = load_json(&self.host.delivered_path(&peer.certname, self.dataset))?;
+        // The ack is fresh: a peer that turns out to be ahead is remembered, and the next run may go on.
+        if let Some(accepted) = ack.as_ref().and_then(|ack| ack.accepted).filter(|accepted| *accepted >= outgoing.position()) {
+            return Err(rolled_back(&peer.certname, accepted, outgoing.position()));
+        }
+        let delivered: Option<Delivered> = record::load(&self.host.delivered_path(&peer.certname, self.dataset))?;
         let wants_full = ack.as_ref().is_some_and(|ack| ack.reconcile.is_some());
         let needed = match &delivered {
             _ if self.seed || wants_full => true,
@@ -145,7 +171,7 @@ impl Push<'_> {
     fn heartbeat(&self, peer: &Introduction) -> Result<Vec<u8>> {
         let mut heads: BTreeMap<DataSet, Position> = BTreeMap::new();
         for dataset in self.host.datasets() {
-            if let Some(delivered) = load_json::<Delivered>(&self.host.delivered_path(&peer.certname, &dataset))? {
+            if let Some(delivered) = record::load::<Delivered>(&self.host.delivered_path(&peer.certname, &dataset))? {
                 heads.insert(dataset, delivered.position);
             }
         }
@@ -160,6 +186,11 @@ impl Push<'_> {
         }
         .sign(&self.key)
     }
+}
+
+fn rolled_back(peer: &Certname, accepted: Position, next: Position) -> Error {
+    Error::refused(ROLLED_BACK, format!("{peer} has accepted {accepted} from this host, which would send {next} next"))
+        .hint("this host was restored from an older state; compare the two masters first, then push with --accept source-rolled-back")
 }
 
 /// Opens a session with a peer: pinned host key, our own key, handshake.

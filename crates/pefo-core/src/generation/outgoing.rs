@@ -12,11 +12,12 @@ use super::names::{DataSet, Position, Site};
 use crate::certname::Certname;
 use crate::clock::Timestamp;
 use crate::digest::{Digest, Hasher, StateHash};
-use crate::disk::{Attributes, Disk, read_capped};
+use crate::disk::{Attributes, Disk};
 use crate::document::{self, Domain, Kind};
 use crate::error::{Error, Result};
 use crate::keys::SigningKey;
 use crate::path::RelPath;
+use crate::record;
 use crate::reign::Epoch;
 use crate::sealing::{Recipient, seal, seal_stream};
 
@@ -367,13 +368,7 @@ impl Sent {
     /// # Errors
     /// `Io`, or `Invalid` where it is malformed.
     pub fn load(path: &Path) -> Result<Option<Self>> {
-        match read_capped(path, 4096) {
-            Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(None),
-            Err(error) => Err(error),
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-                Error::invalid(format!("{}: {error}", path.display())).with_source(error)
-            }),
-        }
+        record::load(path)
     }
 
     /// The next position in `epoch`.
@@ -390,8 +385,6 @@ impl Sent {
     /// # Errors
     /// `Io`.
     pub fn store(&self, disk: &Disk, path: &Path) -> Result<()> {
-        let bytes = serde_json::to_vec(self)
-            .map_err(|error| Error::invalid(format!("write ledger: {error}")))?;
-        disk.publish(path, &bytes, &Attributes::mode(0o600))
+        record::store(disk, path, self, 0o600)
     }
 }

@@ -20,6 +20,7 @@ use crate::disk::{Attributes, Beneath, Disk, read_capped};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::PublicKey;
 use crate::path::RelPath;
+use crate::record;
 use crate::reign::Reign;
 use crate::sealing::UnsealingKey;
 
@@ -43,13 +44,7 @@ impl Accepted {
     /// # Errors
     /// `Io`, or `Invalid` where it is malformed.
     pub fn load(path: &Path) -> Result<Option<Self>> {
-        match read_capped(path, 4096) {
-            Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(None),
-            Err(error) => Err(error),
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-                Error::invalid(format!("{}: {error}", path.display())).with_source(error)
-            }),
-        }
+        record::load(path)
     }
 
     /// Stores the ledger.
@@ -57,9 +52,7 @@ impl Accepted {
     /// # Errors
     /// `Io`.
     pub fn store(&self, disk: &Disk, path: &Path) -> Result<()> {
-        let bytes = serde_json::to_vec(self)
-            .map_err(|error| Error::invalid(format!("write ledger: {error}")))?;
-        disk.publish(path, &bytes, &Attributes::mode(0o600))
+        record::store(disk, path, self, 0o600)
     }
 }
 

@@ -56,6 +56,10 @@ impl ServerError {
     }
 }
 
+const CONSOLE_LOG: &str = "the log of pe-console-services on that host says more";
+const WRONG_PORT: &str =
+    "is this the classifier's own port (4433) rather than the console's (443)?";
+
 /// The request did not lead to an answer.
 pub(crate) fn transport(error: reqwest::Error, method: &Method, url: &Url, changes: bool) -> Error {
     let place = place(url);
@@ -96,6 +100,7 @@ pub(crate) fn cut_short(error: reqwest::Error, method: &Method, url: &Url, chang
     )
     .with_source(error)
     .retryable(true)
+    .hint("nothing was taken from it; try again")
 }
 
 fn lost(error: reqwest::Error, method: &Method, url: &Url, changes: bool, why: &str) -> Error {
@@ -140,8 +145,10 @@ pub(crate) fn status(url: &Url, status: StatusCode, body: &[u8]) -> Error {
             .hint("give the certificate's or token's user the right to view and edit all node groups"),
         404 => Error::new(ErrorKind::NotFound, message),
         400..=499 => Error::new(ErrorKind::Invalid, message),
-        502..=504 => Error::new(ErrorKind::Protocol, message).retryable(true),
-        _ => Error::new(ErrorKind::Protocol, message),
+        502..=504 => Error::new(ErrorKind::Protocol, message)
+            .retryable(true)
+            .hint(CONSOLE_LOG),
+        _ => Error::new(ErrorKind::Protocol, message).hint(CONSOLE_LOG),
     };
     match server {
         Some(server) => error.with_source(server),
@@ -160,7 +167,7 @@ pub(crate) fn redirect(url: &Url, status: StatusCode, headers: &HeaderMap) -> Er
         status.as_u16()
     );
     Error::new(ErrorKind::Protocol, message)
-        .hint("is this the classifier's own port (4433) rather than the console's (443)?")
+        .hint(WRONG_PORT)
 }
 
 pub(crate) fn not_json(path: &str, body: &[u8], error: serde_json::Error) -> Error {
@@ -168,7 +175,9 @@ pub(crate) fn not_json(path: &str, body: &[u8], error: serde_json::Error) -> Err
         "{path} answered with {}, not with JSON: {error}",
         describe(body)
     );
-    Error::new(ErrorKind::Protocol, message).with_source(error)
+    Error::new(ErrorKind::Protocol, message)
+        .with_source(error)
+        .hint(WRONG_PORT)
 }
 
 pub(crate) fn not_an_array(path: &str, value: &Value) -> Error {
@@ -187,7 +196,9 @@ pub(crate) fn report(path: &str, server: ServerError) -> Error {
         "{path} answered with success and an error report: {}: {}",
         server.kind, server.msg
     );
-    Error::new(ErrorKind::Protocol, message).with_source(server)
+    Error::new(ErrorKind::Protocol, message)
+        .with_source(server)
+        .hint(CONSOLE_LOG)
 }
 
 /// What a body is, without showing what it may hold: only a page of markup is quoted.
