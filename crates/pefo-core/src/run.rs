@@ -75,10 +75,15 @@ impl RunRecord {
     pub fn store(&self, disk: &Disk, dir: &Path) -> Result<()> {
         let bytes = serde_json::to_vec(self)
             .map_err(|error| Error::invalid(format!("write run record: {error}")))?;
-        let stamp = self.began.to_string().replace([':', '-'], "");
+        let whole = Timestamp::from_unix_seconds(self.began.unix_seconds())?;
+        let stamp = whole.to_string().replace([':', '-', 'Z'], "");
+        // One run may leave several records within a second; names sort by time all the same.
+        let nanos = self.began.since(whole).subsec_nanos();
+        let dataset = self.dataset.as_ref().map(DataSet::dir_name);
         let mut name = format!(
-            "{stamp}-{}-{}.json",
+            "{stamp}.{nanos:09}-{}-{}-{}.json",
             self.command.replace(' ', "-"),
+            dataset.unwrap_or_default(),
             std::process::id()
         );
         name.retain(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'));
@@ -174,6 +179,21 @@ mod tests {
             .map(|r| r.command)
             .collect();
         assert_eq!(commands, ["nc push", "ca push", "db push"]);
+    }
+
+    #[test]
+    fn records_of_one_second_are_kept_apart_and_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let sets = [DataSet::Ca, DataSet::Classifier, DataSet::Files];
+        for (dataset, nanos) in sets.iter().zip([7, 80, 900]) {
+            let mut record = record(1, "apply", Outcome::Ok);
+            record.began = record.began.plus(std::time::Duration::from_nanos(nanos));
+            record.dataset = Some(dataset.clone());
+            record.store(&Disk::new(), dir.path()).unwrap();
+        }
+        let found = RunRecord::load_all(dir.path()).unwrap();
+        let found: Vec<_> = found.into_iter().filter_map(|r| r.dataset).collect();
+        assert_eq!(found, sets);
     }
 
     #[test]

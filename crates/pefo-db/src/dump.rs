@@ -244,5 +244,9 @@ fn explain(error: Error, dir: &Path) -> Error {
             "the user that pg_dump runs as must be able to write {parent}"
         ));
     }
+    if said.contains("No space left") || said.contains("quota exceeded") {
+        let parent = dir.parent().unwrap_or(dir).display().to_string();
+        return error.hint(format!("a dump is plain text: make room for it in {parent}"));
+    }
     error
 }

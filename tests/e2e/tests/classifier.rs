@@ -127,9 +127,9 @@ fn a_dry_run_changes_neither_master_nor_classifier() {
 const FAULTS: [(Fault, &str); 5] = [
     (Fault::Unauthenticated, "denied"),
     (Fault::PermissionDenied, "denied"),
-    (Fault::ServerError, "unreachable"),
+    (Fault::ServerError, "protocol"),
     (Fault::Html, "protocol"),
-    (Fault::Truncated, "unreachable"),
+    (Fault::Truncated, "protocol"),
 ];
 
 #[test]

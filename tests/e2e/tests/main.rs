@@ -4,6 +4,7 @@
 
 mod evidence;
 mod pair;
+mod rolled_back;
 
 mod bad_input;
 mod ca;
@@ -11,4 +12,5 @@ mod classifier;
 mod commands;
 mod crash;
 mod database;
+mod puppetservers;
 mod spool;

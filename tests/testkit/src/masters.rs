@@ -7,9 +7,11 @@
 
 #![expect(clippy::disallowed_methods, reason = "a test's own scratch files are no data of pefo's")]
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -174,6 +176,7 @@ impl Master {
             path.display().to_string()
         };
         let (cert, key) = (file("nc-cert.pem", &client.certificate_pem), file("nc-key.pem", &client.key_pem));
+        place::set_mode(Path::new(&key), 0o600);
         let ca = file("nc-ca.pem", double.ca_pem());
         self.configure(&format!(
             "[classifier]\nurl = \"{}\"\ncert = \"{cert}\"\nkey = \"{key}\"\nca_cert = \"{ca}\"\n{more}\n",
@@ -221,18 +224,45 @@ pub fn built_binary() -> PathBuf {
     }
 }
 
-/// A copy of the program below a directory that every account may enter; made once a process.
+/// A copy of the program below a directory that every account may enter, named by its content, so that
+/// test processes share it. Copies that were not used for a day go.
 fn within_reach(binary: &Path) -> PathBuf {
-    static COPY: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
-    let (_, copy) = COPY.get_or_init(|| {
-        let directory = place::directory("bin");
-        let copy = directory.path().join("pefo");
-        if let Err(error) = std::fs::copy(binary, &copy) {
-            panic!("copy {}: {error}", binary.display());
+    static COPY: OnceLock<PathBuf> = OnceLock::new();
+    COPY.get_or_init(|| match copy_of(binary) {
+        Ok(copy) => copy,
+        Err(error) => panic!("copy {}: {error}", binary.display()),
+    })
+    .clone()
+}
+
+fn copy_of(binary: &Path) -> std::io::Result<PathBuf> {
+    let bin = Path::new(place::ROOT).join("bin");
+    place::make_traversable(&bin);
+    for entry in std::fs::read_dir(&bin)? {
+        let path = entry?.path();
+        let is_old = path.metadata()?.modified()?.elapsed().is_ok_and(|age| age > Duration::from_secs(24 * 3600));
+        if is_old {
+            std::fs::remove_dir_all(&path)?;
         }
-        (directory, copy)
-    });
-    copy.clone()
+    }
+    let (digest, _) = pefo_core::Digest::of_reader(std::fs::File::open(binary)?)?;
+    let directory = bin.join(digest.short());
+    let copy = directory.join("pefo");
+    if !copy.exists() {
+        // Made under another name and renamed: a test process beside this one may look for it now.
+        let part = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o755)).tempdir_in(&bin)?;
+        std::fs::copy(binary, part.path().join("pefo"))?;
+        std::fs::set_permissions(part.path(), std::fs::Permissions::from_mode(0o755))?;
+        match std::fs::rename(part.path(), &directory) {
+            Ok(()) => {
+                // Renamed away: nothing is left for the guard to remove.
+                let _ = part.keep();
+            }
+            Err(_) if copy.exists() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(copy)
 }
 
 fn write(path: &Path, bytes: &[u8]) {

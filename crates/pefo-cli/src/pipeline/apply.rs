@@ -116,7 +116,11 @@ pub fn run(host: &Host, dataset: &DataSet, change: &Change) -> Result<Report> {
                 is_mended_by_sending_again(&error).then(|| error.to_string())
             };
             if error.kind() != ErrorKind::NotFound || reconcile.is_some() {
+                let is_sent_again = reconcile.is_some() && error.hint_text().is_none();
                 ack::publish(host, dataset, reconcile, refused)?;
+                if is_sent_again {
+                    return Err(error.hint("it was changed in the spool after it was received; the next 'pefo push' on the active sends it again"));
+                }
             }
             return Err(error);
         }

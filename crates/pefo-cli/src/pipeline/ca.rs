@@ -24,6 +24,8 @@ use crate::host::Host;
 use crate::launcher::{account, group_id};
 
 const KEY: &str = "ca_key.pem";
+/// The summary's field with the certnames that the source leaves out.
+const EXCLUDED: &str = "excluded_certnames";
 
 /// The cadir of this host.
 ///
@@ -94,7 +96,7 @@ pub fn fingerprint(host: &Host) -> Option<String> {
 pub fn collect(host: &Host, peers: &[Introduction], with_key: bool, recipients: &[Recipient]) -> Result<Collected> {
     let layout = layout(host, &Change::default())?;
     let exclusions = exclusions(host, peers.iter().map(|peer| peer.certname.clone()));
-    let snapshot = snapshot(host, &layout, exclusions)?;
+    let snapshot = snapshot(host, &layout, exclusions.clone())?;
     snapshot.require_whole()?;
     let mut items: Vec<Item> =
         snapshot.files().map(|(path, bytes, mode)| Item::open(path.clone(), mode, bytes.to_vec())).collect();
@@ -109,7 +111,12 @@ pub fn collect(host: &Host, peers: &[Introduction], with_key: bool, recipients: 
         summary.revocations,
         if with_key { ", and the CA's key, sealed" } else { "" }
     );
-    let summary = serde_json::to_value(summary).map_err(|error| Error::invalid(format!("write the CA's summary: {error}")))?;
+    let mut summary = serde_json::to_value(summary).map_err(|error| Error::invalid(format!("write the CA's summary: {error}")))?;
+    if let Some(summary) = summary.as_object_mut() {
+        // The passive must not take a name that is left out for one that is gone.
+        let names: Vec<&Certname> = exclusions.iter().map(|(name, _)| name).collect();
+        summary.insert(EXCLUDED.to_owned(), json!(names));
+    }
     let description = Description { products: BTreeMap::new(), time: host.clock.now(), summary };
     Ok(Collected { meaning, items, description, text })
 }
@@ -134,7 +141,7 @@ pub fn apply(host: &Host, verified: &Verified, change: &Change, show_only: bool)
         Err(error) => return Err(error),
     };
     let local = snapshot(host, &layout, Exclusions::new())?;
-    let plan = plan(&local, &source, &rules(host, change)?);
+    let plan = plan(&local, &source, &rules(host, verified, change)?);
     let changed = !plan.is_empty();
     let errors: Vec<Error> = plan.conflicts.iter().map(pefo_ca::Conflict::to_error).collect();
     if let Some(conflict) = plan.blocked_by() {
@@ -154,10 +161,15 @@ fn to_json(plan: &Plan) -> Result<serde_json::Value> {
     serde_json::to_value(plan).map_err(|error| Error::invalid(format!("write the plan: {error}")))
 }
 
-fn rules(host: &Host, change: &Change) -> Result<PlanRules> {
+fn rules(host: &Host, verified: &Verified, change: &Change) -> Result<PlanRules> {
+    let mut exclusions = exclusions(host, [host.config.site.certname.clone()]);
+    let left_out = verified.manifest().summary.get(EXCLUDED).and_then(|names| names.as_array());
+    for name in left_out.into_iter().flatten().filter_map(|name| name.as_str()) {
+        exclusions = exclusions.with(Certname::new(name)?, "left out by the active");
+    }
     let mut rules = PlanRules::new(host.clock.now())
         .max_deletes(host.config.ca.max_deletes)
-        .exclude(exclusions(host, [host.config.site.certname.clone()]));
+        .exclude(exclusions);
     for rule in &change.accept {
         rules = rules.accept(rule);
     }
