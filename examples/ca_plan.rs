@@ -15,11 +15,19 @@ use pefo_core::{Error, Result};
 fn main() -> Result<()> {
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
     let (Some(local), Some(source)) = (arguments.next(), arguments.next()) else {
-        return Err(Error::invalid("give two directories: the local cadir and the source"));
+        return Err(Error::invalid(
+            "give two directories: the local cadir and the source",
+        ));
     };
     let options = SnapshotOptions::default();
-    let (local, source) = (Snapshot::read_dir(&local, &options)?, Snapshot::read_dir(&source, &options)?);
+    let (local, source) = (
+        Snapshot::read_dir(&local, &options)?,
+        Snapshot::read_dir(&source, &options)?,
+    );
     // A plan is a value: it is shown here, and nothing is touched.
-    print!("{}", plan(&local, &source, &PlanRules::new(SystemClock.now())));
+    print!(
+        "{}",
+        plan(&local, &source, &PlanRules::new(SystemClock.now()))
+    );
     Ok(())
 }

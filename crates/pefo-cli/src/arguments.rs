@@ -10,13 +10,24 @@ use pefo_core::generation::DataSet;
 #[command(name = "pefo", version, disable_help_subcommand = true, after_help = EXIT_CODES)]
 pub struct Arguments {
     /// The configuration file.
-    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/pefo/pefo.toml")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        default_value = "/etc/pefo/pefo.toml"
+    )]
     pub config: PathBuf,
     /// Answer with one JSON object on standard output.
     #[arg(long, global = true)]
     pub json: bool,
     /// How log lines on standard error look.
-    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
     pub log_format: LogFormat,
     /// Say nothing but errors.
     #[arg(short, long, global = true)]
@@ -30,9 +41,9 @@ pub struct Arguments {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 ok or unchanged, 1 failed, 2 usage or configuration, 3 refused by a gate, 4 partly done,
-5 another run holds the lock, 6 fenced or wrong role. 'check' and 'status' answer as monitoring
-plugins do: 0 ok, 1 warning, 2 critical, 3 unknown.";
+Exit codes: 0 ok or unchanged, 1 failed, 2 usage or configuration, 3 refused by a gate, 4 partly
+done, 5 another run holds the lock, 6 fenced or wrong role. 'check' and 'status' answer as
+monitoring plugins do: 0 ok, 1 warning, 2 critical, 3 unknown.";
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

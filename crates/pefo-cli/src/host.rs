@@ -65,7 +65,8 @@ impl Host {
     pub fn load(config_path: &Path) -> Result<Self> {
         Ok(Self {
             config: Config::load(config_path)?,
-            config_path: std::path::absolute(config_path).map_err(|error| Error::io("find", config_path, error))?,
+            config_path: std::path::absolute(config_path)
+                .map_err(|error| Error::io("find", config_path, error))?,
             disk: Disk::new(),
             clock: Arc::new(SystemClock),
             launcher: Arc::new(DirectLauncher::default()),
@@ -84,7 +85,8 @@ impl Host {
 
     /// A record of one data set below the state directory.
     pub fn record_path(&self, kind: &str, dataset: &DataSet) -> PathBuf {
-        self.state(kind).join(format!("{}.json", dataset.dir_name()))
+        self.state(kind)
+            .join(format!("{}.json", dataset.dir_name()))
     }
 
     /// Root's own generations of a data set.
@@ -94,17 +96,22 @@ impl Host {
 
     /// Where this host publishes what it has applied.
     pub fn own_ack(&self, dataset: &DataSet) -> PathBuf {
-        self.state("public/acks").join(format!("{}.ack", dataset.dir_name()))
+        self.state("public/acks")
+            .join(format!("{}.ack", dataset.dir_name()))
     }
 
     /// Where an active keeps a peer's newest ack.
     pub fn peer_ack(&self, peer: &Certname, dataset: &DataSet) -> PathBuf {
-        self.state("acks").join(peer.as_str()).join(format!("{}.ack", dataset.dir_name()))
+        self.state("acks")
+            .join(peer.as_str())
+            .join(format!("{}.ack", dataset.dir_name()))
     }
 
     /// Where an active keeps what a peer's spool has received.
     pub fn delivered_path(&self, peer: &Certname, dataset: &DataSet) -> PathBuf {
-        self.state("delivered").join(peer.as_str()).join(format!("{}.json", dataset.dir_name()))
+        self.state("delivered")
+            .join(peer.as_str())
+            .join(format!("{}.json", dataset.dir_name()))
     }
 
     /// Whether `pefo init` was run here.
@@ -132,14 +139,21 @@ impl Host {
         let dir = self.state("public/peers");
         let mut peers: Vec<Introduction> = Vec::new();
         for entry in std::fs::read_dir(&dir).map_err(|error| Error::io("list", &dir, error))? {
-            let path = entry.map_err(|error| Error::io("list", &dir, error))?.path();
+            let path = entry
+                .map_err(|error| Error::io("list", &dir, error))?
+                .path();
             if path.extension().is_some_and(|ending| ending == "json") {
                 peers.extend(record::load::<Introduction>(&path)?);
             }
         }
         peers.sort_by(|a, b| a.certname.cmp(&b.certname));
         for peer in &mut peers {
-            if let Some(set) = self.config.peer.iter().find(|set| set.certname == peer.certname) {
+            if let Some(set) = self
+                .config
+                .peer
+                .iter()
+                .find(|set| set.certname == peer.certname)
+            {
                 peer.host = set.host.clone().unwrap_or_else(|| peer.host.clone());
                 peer.port = set.port.unwrap_or(peer.port);
                 peer.user = set.user.clone().unwrap_or_else(|| peer.user.clone());
@@ -198,8 +212,14 @@ impl Host {
         if station.role == role {
             return Ok(reign);
         }
-        Err(Error::new(ErrorKind::WrongRole, format!("this host is the {}; the command is the {role}'s", station.role))
-            .hint("run it on the other master; 'pefo status' shows role and reign"))
+        Err(Error::new(
+            ErrorKind::WrongRole,
+            format!(
+                "this host is the {}; the command is the {role}'s",
+                station.role
+            ),
+        )
+        .hint("run it on the other master; 'pefo status' shows role and reign"))
     }
 
     /// Takes a lock by name, or says that another run holds it.
@@ -212,7 +232,13 @@ impl Host {
 
     /// On whose behalf generations are made.
     pub fn author<'a>(me: &'a Introduction, key: &'a SigningKey, reign: &Reign) -> Author<'a> {
-        Author { site: &me.site, certname: &me.certname, key, epoch: reign.epoch, tool: TOOL }
+        Author {
+            site: &me.site,
+            certname: &me.certname,
+            key,
+            epoch: reign.epoch,
+            tool: TOOL,
+        }
     }
 
     /// Stores a record as JSON, for root only.
@@ -232,7 +258,12 @@ impl Host {
         if self.config.classifier.is_some() {
             datasets.push(DataSet::Classifier);
         }
-        for name in self.config.database.iter().flat_map(|database| &database.names) {
+        for name in self
+            .config
+            .database
+            .iter()
+            .flat_map(|database| &database.names)
+        {
             datasets.push(DataSet::Database(name.clone()));
         }
         datasets
@@ -241,7 +272,9 @@ impl Host {
 
 fn needs_root(error: Error) -> Error {
     match error.io_kind() {
-        Some(std::io::ErrorKind::PermissionDenied) => error.hint("run it as root: it needs root's keys"),
+        Some(std::io::ErrorKind::PermissionDenied) => {
+            error.hint("run it as root: it needs root's keys")
+        }
         _ => error,
     }
 }

@@ -16,7 +16,10 @@ pub struct AccountLauncher {
 impl AccountLauncher {
     /// Runs everything as `account`, started through `inner`.
     pub fn new(account: impl Into<String>, inner: Arc<dyn Launcher>) -> Self {
-        Self { account: account.into(), inner }
+        Self {
+            account: account.into(),
+            inner,
+        }
     }
 }
 
@@ -27,6 +30,8 @@ impl Launcher for AccountLauncher {
             .arg(format!("--regid={}", self.account))
             .arg("--init-groups")
             .arg("--no-new-privs")
+            // Killed with its parent: a stage that outlives pefo would meet the next run's.
+            .arg("--pdeathsig=KILL")
             .arg("--");
         outer = outer.arg(invocation.program.clone());
         for argument in &invocation.arguments {
@@ -58,11 +63,21 @@ pub struct Account {
 /// # Errors
 /// `Child`, where getent cannot be run or answers nonsense.
 pub fn account(launcher: &dyn Launcher, name: &str) -> Result<Option<Account>> {
-    let Some(fields) = getent(launcher, "passwd", name)? else { return Ok(None) };
+    let Some(fields) = getent(launcher, "passwd", name)? else {
+        return Ok(None);
+    };
     let number = |index: usize| fields.get(index).and_then(|field| field.parse().ok());
     match (number(2), number(3), fields.get(5)) {
-        (Some(uid), Some(gid), Some(home)) => Ok(Some(Account { name: name.to_owned(), uid, gid, home: home.clone() })),
-        _ => Err(Error::new(ErrorKind::Child, format!("getent passwd {name}: the answer is malformed"))),
+        (Some(uid), Some(gid), Some(home)) => Ok(Some(Account {
+            name: name.to_owned(),
+            uid,
+            gid,
+            home: home.clone(),
+        })),
+        _ => Err(Error::new(
+            ErrorKind::Child,
+            format!("getent passwd {name}: the answer is malformed"),
+        )),
     }
 }
 
@@ -75,14 +90,19 @@ pub fn group_id(launcher: &dyn Launcher, name: &str) -> Result<Option<u32>> {
 }
 
 fn getent(launcher: &dyn Launcher, database: &str, name: &str) -> Result<Option<Vec<String>>> {
-    let invocation = Invocation::new("getent").arg(database).arg(OsString::from(name));
+    let invocation = Invocation::new("getent")
+        .arg(database)
+        .arg(OsString::from(name));
     let finished = launcher.run(&invocation)?;
     if finished.code == Some(2) {
         return Ok(None);
     }
     let finished = finished.success(&invocation)?;
     let text = String::from_utf8_lossy(&finished.stdout);
-    Ok(text.lines().next().map(|line| line.split(':').map(str::to_owned).collect()))
+    Ok(text
+        .lines()
+        .next()
+        .map(|line| line.split(':').map(str::to_owned).collect()))
 }
 
 #[cfg(test)]
@@ -92,8 +112,13 @@ mod tests {
 
     #[test]
     fn accounts_are_looked_up_as_the_system_does() {
-        let root = account(&DirectLauncher::default(), "root").unwrap().unwrap();
+        let root = account(&DirectLauncher::default(), "root")
+            .unwrap()
+            .unwrap();
         assert_eq!((root.uid, root.gid), (0, 0));
-        assert_eq!(account(&DirectLauncher::default(), "no-such-account-here").unwrap(), None);
+        assert_eq!(
+            account(&DirectLauncher::default(), "no-such-account-here").unwrap(),
+            None
+        );
     }
 }

@@ -25,6 +25,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use pefo_core::{Error, ErrorKind};
 
 use crate::arguments::Arguments;
 
@@ -33,12 +34,34 @@ pub const TOOL: &str = concat!("pefo ", env!("CARGO_PKG_VERSION"));
 
 /// Parses, runs, and maps what happened to the documented exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let wants_json = arguments.iter().any(|argument| argument == "--json");
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() && wants_json => {
+            // Who asked for JSON reads JSON, also of a wrong command line.
+            let text = error.to_string();
+            let what = text
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .trim_start_matches("error: ")
+                .to_owned();
+            let report = outcome::Report::failed(
+                Error::new(ErrorKind::Config, what)
+                    .hint("'pefo --help' shows the commands, 'pefo COMMAND --help' what one takes"),
+            );
+            report.print("", true, false);
+            return ExitCode::from(outcome::exit::USAGE);
+        }
         Err(error) => {
             // clap prints help to standard output and errors to standard error; both are asked for.
             drop(error.print());
-            return ExitCode::from(if error.use_stderr() { outcome::exit::USAGE } else { outcome::exit::OK });
+            return ExitCode::from(if error.use_stderr() {
+                outcome::exit::USAGE
+            } else {
+                outcome::exit::OK
+            });
         }
     };
     logging(&arguments);
@@ -53,10 +76,15 @@ fn logging(arguments: &Arguments) {
         (false, 1) => LevelFilter::INFO,
         (false, _) => LevelFilter::DEBUG,
     };
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_target(false);
     // Set once a process; a second call (tests) keeps the first.
     drop(match arguments.log_format {
         arguments::LogFormat::Json => builder.json().try_init(),
-        arguments::LogFormat::Text | arguments::LogFormat::PeFailover => builder.without_time().try_init(),
+        arguments::LogFormat::Text | arguments::LogFormat::PeFailover => {
+            builder.without_time().try_init()
+        }
     });
 }

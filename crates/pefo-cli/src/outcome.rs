@@ -80,18 +80,32 @@ pub struct Report {
 impl Report {
     /// Done.
     pub fn ok(details: Value, text: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Ok, dataset: None, details, text: text.into(), errors: Vec::new(), health: None }
+        Self {
+            outcome: Outcome::Ok,
+            dataset: None,
+            details,
+            text: text.into(),
+            errors: Vec::new(),
+            health: None,
+        }
     }
 
     /// There was nothing to do.
     pub fn unchanged(details: Value, text: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Unchanged, ..Self::ok(details, text) }
+        Self {
+            outcome: Outcome::Unchanged,
+            ..Self::ok(details, text)
+        }
     }
 
     /// It ended with an error.
     pub fn failed(error: Error) -> Self {
         let outcome = outcome_of(error.kind());
-        Self { outcome, errors: vec![error], ..Self::ok(Value::Null, "") }
+        Self {
+            outcome,
+            errors: vec![error],
+            ..Self::ok(Value::Null, "")
+        }
     }
 
     /// About one data set.
@@ -133,16 +147,29 @@ impl Report {
             }));
             errors.extend(report.errors);
         }
-        let outcome = if outcomes.iter().all(|outcome| *outcome == Outcome::Unchanged) {
+        let outcome = if outcomes
+            .iter()
+            .all(|outcome| *outcome == Outcome::Unchanged)
+        {
             Outcome::Unchanged
         } else if outcomes.iter().all(|outcome| outcome.is_success()) {
             Outcome::Ok
-        } else if outcomes.iter().any(|outcome| outcome.is_success() || *outcome == Outcome::Partial) {
+        } else if outcomes
+            .iter()
+            .any(|outcome| outcome.is_success() || *outcome == Outcome::Partial)
+        {
             Outcome::Partial
         } else {
             outcomes.first().copied().unwrap_or(Outcome::Failed)
         };
-        Self { outcome, dataset: None, details: Value::Array(details), text, errors, health: None }
+        Self {
+            outcome,
+            dataset: None,
+            details: Value::Array(details),
+            text,
+            errors,
+            health: None,
+        }
     }
 
     /// The exit code.
@@ -156,7 +183,13 @@ impl Report {
             Outcome::Refused => exit::REFUSED,
             Outcome::Locked => exit::LOCKED,
             Outcome::Fenced => exit::FENCED,
-            _ if self.errors.first().is_some_and(|error| error.kind() == ErrorKind::Config) => exit::USAGE,
+            _ if self
+                .errors
+                .first()
+                .is_some_and(|error| error.kind() == ErrorKind::Config) =>
+            {
+                exit::USAGE
+            }
             _ => exit::FAILED,
         }
     }
@@ -184,7 +217,11 @@ impl Report {
         }
         drop(out.flush());
         if !as_json {
-            drop(std::io::stderr().lock().write_all(self.error_text(command).as_bytes()));
+            drop(
+                std::io::stderr()
+                    .lock()
+                    .write_all(self.error_text(command).as_bytes()),
+            );
         }
     }
 
@@ -208,16 +245,21 @@ impl Report {
 
     /// The line that the original module's alerts match.
     pub fn pe_failover_line(&self, command: &str) -> String {
-        let status = match self.outcome {
-            Outcome::Ok | Outcome::Unchanged => "SUCCESS",
-            Outcome::Partial | Outcome::Locked => "WARNING",
+        let status = match (self.health, self.outcome) {
+            // What a check found, not that it could be made.
+            (Some(Health::Critical | Health::Unknown), _) => "FAILURE",
+            (Some(Health::Warning), _) | (_, Outcome::Partial | Outcome::Locked) => "WARNING",
+            (_, Outcome::Ok | Outcome::Unchanged) => "SUCCESS",
             _ => "FAILURE",
         };
         let what = self.errors.first().map_or_else(
             || self.text.lines().next().unwrap_or("done").to_owned(),
             |error| error.to_string().replace('\n', " "),
         );
-        format!("PE_FAILOVER: {} ---> [{status}] {what}\n", original_script(command))
+        format!(
+            "PE_FAILOVER: {} ---> [{status}] {what}\n",
+            original_script(command)
+        )
     }
 }
 
@@ -277,13 +319,20 @@ mod tests {
     fn one_of_several_that_failed_is_partly_done() {
         let good = || Report::ok(Value::Null, "done\n");
         assert_eq!(Report::all(vec![good(), good()]).code(), exit::OK);
-        assert_eq!(Report::all(vec![good(), Report::failed(Error::refused("r", "x"))]).code(), exit::PARTIAL);
-        assert_eq!(Report::all(vec![Report::failed(Error::refused("r", "x"))]).code(), exit::REFUSED);
+        assert_eq!(
+            Report::all(vec![good(), Report::failed(Error::refused("r", "x"))]).code(),
+            exit::PARTIAL
+        );
+        assert_eq!(
+            Report::all(vec![Report::failed(Error::refused("r", "x"))]).code(),
+            exit::REFUSED
+        );
     }
 
     #[test]
     fn a_refusal_reads_as_people_need_it() {
-        let error = Error::refused("crl-rollback", "CRL number 3 is older than 5").hint("keep the newer one");
+        let error = Error::refused("crl-rollback", "CRL number 3 is older than 5")
+            .hint("keep the newer one");
         let report = Report::failed(error).about(DataSet::Ca);
         insta::assert_snapshot!(report.error_text("ca apply"), @r"
         pefo ca apply: refused: CRL number 3 is older than 5 [crl-rollback]

@@ -19,9 +19,9 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     match read_capped(path, MAX_BYTES) {
         Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(None),
         Err(error) => Err(error),
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| Error::invalid(format!("{}: {error}", path.display())).with_source(error)),
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+            Error::invalid(format!("{}: {error}", path.display())).with_source(error)
+        }),
     }
 }
 
@@ -30,8 +30,9 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 /// # Errors
 /// `Io`, or `Invalid` where the value cannot be written as JSON.
 pub fn store<T: Serialize>(disk: &Disk, path: &Path, value: &T, mode: u32) -> Result<()> {
-    let bytes = serde_json::to_vec_pretty(value)
-        .map_err(|error| Error::invalid(format!("write {}: {error}", path.display())).with_source(error))?;
+    let bytes = serde_json::to_vec_pretty(value).map_err(|error| {
+        Error::invalid(format!("write {}: {error}", path.display())).with_source(error)
+    })?;
     disk.publish(path, &bytes, &Attributes::mode(mode))
 }
 
@@ -46,7 +47,14 @@ mod tests {
         assert_eq!(load::<u32>(&path).unwrap(), None);
         store(&Disk::new(), &path, &7_u32, 0o600).unwrap();
         assert_eq!(load(&path).unwrap(), Some(7_u32));
-        Disk::new().publish(&path, b"{", &Attributes::mode(0o600)).unwrap();
-        assert!(load::<u32>(&path).unwrap_err().to_string().contains("ledger.json"));
+        Disk::new()
+            .publish(&path, b"{", &Attributes::mode(0o600))
+            .unwrap();
+        assert!(
+            load::<u32>(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("ledger.json")
+        );
     }
 }

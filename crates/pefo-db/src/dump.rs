@@ -246,7 +246,9 @@ fn explain(error: Error, dir: &Path) -> Error {
     }
     if said.contains("No space left") || said.contains("quota exceeded") {
         let parent = dir.parent().unwrap_or(dir).display().to_string();
-        return error.hint(format!("a dump is plain text: make room for it in {parent}"));
+        return error.hint(format!(
+            "a dump is plain text: make room for it in {parent}"
+        ));
     }
     error
 }

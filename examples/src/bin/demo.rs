@@ -52,12 +52,21 @@ impl Site {
     fn prepare(parent: &Path, certname: &str) -> Result<Self, Skip> {
         let puppet = Instance::prepare(parent, certname, &Options::default().alt_name(SHARED))?;
         let postgres = Cluster::start_with(&ClusterOptions::default().peer())?;
-        let classifier = ClassifierDouble::start(classifier::Options::default().allow(certname).groups(vec![root_group()]));
+        let classifier = ClassifierDouble::start(
+            classifier::Options::default()
+                .allow(certname)
+                .groups(vec![root_group()]),
+        );
         let mut master = Master::prepare(&built_binary(), certname)?;
         master.use_cadir(&puppet.cadir(), "owner = \"puppet\"\ngroup = \"puppet\"");
         master.use_database(&postgres, &[DATABASE]);
         master.use_classifier(&classifier, "");
-        Ok(Self { master, puppet, postgres, classifier })
+        Ok(Self {
+            master,
+            puppet,
+            postgres,
+            classifier,
+        })
     }
 
     fn pefo(&self, arguments: &[&str]) -> Run {
@@ -69,7 +78,10 @@ impl Site {
 fn step<T>(what: &str, act: impl FnOnce() -> (T, String)) -> T {
     let began = Instant::now();
     let (value, checked) = act();
-    println!("{:>7.2} s  {what}: {checked}", began.elapsed().as_secs_f64());
+    println!(
+        "{:>7.2} s  {what}: {checked}",
+        began.elapsed().as_secs_f64()
+    );
     value
 }
 
@@ -81,29 +93,54 @@ fn run() -> Result<(), Skip> {
     let parent = place::directory("demo");
     println!("pefo: two masters on this machine, {A} (active) and {B} (its spare)");
     let began = Instant::now();
-    let (mut a, mut b) = (Site::prepare(parent.path(), A)?, Site::prepare(parent.path(), B)?);
-    println!("{:>7.2} s  prepared: an sshd, a PostgreSQL cluster and a classifier each", began.elapsed().as_secs_f64());
+    let (mut a, mut b) = (
+        Site::prepare(parent.path(), A)?,
+        Site::prepare(parent.path(), B)?,
+    );
+    println!(
+        "{:>7.2} s  prepared: an sshd, a PostgreSQL cluster and a classifier each",
+        began.elapsed().as_secs_f64()
+    );
 
     let nodes = step("the active's own life", || {
         a.puppet.setup_ca();
         let up = a.puppet.start();
         let nodes = ["node1.lab", "node2.lab"].map(|name| a.puppet.enrol(name));
         check(a.puppet.ask(&nodes[0]).is_accepted(), "A accepts node1");
-        (nodes, format!("puppetserver up in {:.0} s, node1 and node2 signed over HTTP", up.as_secs_f64()))
+        (
+            nodes,
+            format!(
+                "puppetserver up in {:.0} s, node1 and node2 signed over HTTP",
+                up.as_secs_f64()
+            ),
+        )
     });
 
     step("pair", || {
         masters::pair(&a.master, &b.master);
-        ((), "two lines carried over; login with pinned host key and forced command proved".to_owned())
+        (
+            (),
+            "two lines carried over; login with pinned host key and forced command proved"
+                .to_owned(),
+        )
     });
 
     step("seed", || {
         a.pefo(&["ca", "push", "--seed"]);
         b.pefo(&["ca", "apply"]);
         let up = b.puppet.start();
-        check(nodes.iter().all(|node| b.puppet.ask(node).is_accepted()), "B accepts both nodes");
+        check(
+            nodes.iter().all(|node| b.puppet.ask(node).is_accepted()),
+            "B accepts both nodes",
+        );
         let serial = b.puppet.identity().serial();
-        ((), format!("B's puppetserver up in {:.0} s with A's CA, its own certificate 0x{serial}; it accepts both nodes", up.as_secs_f64()))
+        (
+            (),
+            format!(
+                "B's puppetserver up in {:.0} s with A's CA, its own certificate 0x{serial}; it accepts both nodes",
+                up.as_secs_f64()
+            ),
+        )
     });
 
     step("revoke node2 on A", || {
@@ -111,8 +148,17 @@ fn run() -> Result<(), Skip> {
         a.pefo(&["ca", "push"]);
         b.pefo(&["ca", "apply"]);
         let refused = b.puppet.wait_until_refused(&nodes[1], LIMIT);
-        check(b.puppet.ask(&nodes[0]).is_accepted(), "B still accepts node1");
-        ((), format!("pushed and applied; B refused node2 {:.2} s later without restart, node1 is still accepted", refused.as_secs_f64()))
+        check(
+            b.puppet.ask(&nodes[0]).is_accepted(),
+            "B still accepts node1",
+        );
+        (
+            (),
+            format!(
+                "pushed and applied; B refused node2 {:.2} s later without restart, node1 is still accepted",
+                refused.as_secs_f64()
+            ),
+        )
     });
 
     step("classify on A", || {
@@ -132,11 +178,30 @@ fn run() -> Result<(), Skip> {
         a.classifier.set_groups(groups);
         a.pefo(&["nc", "push"]);
         b.pefo(&["nc", "restore"]);
-        let arrived = b.classifier.groups().into_iter().find(|group| group["name"] == "Masters").unwrap_or(Value::Null);
-        check(arrived["rule"] == json!(["or", ["=", "name", B]]), "the pin names B");
-        check(arrived["classes"]["puppet_enterprise"]["puppet_master_host"] == B, "the class names B");
-        check(b.pefo(&["nc", "restore", "--json"]).json()["outcome"] == "unchanged", "a second restore has nothing to do");
-        ((), format!("B's classifier has the group, {A} rewritten to {B}; a second restore changed nothing"))
+        let arrived = b
+            .classifier
+            .groups()
+            .into_iter()
+            .find(|group| group["name"] == "Masters")
+            .unwrap_or(Value::Null);
+        check(
+            arrived["rule"] == json!(["or", ["=", "name", B]]),
+            "the pin names B",
+        );
+        check(
+            arrived["classes"]["puppet_enterprise"]["puppet_master_host"] == B,
+            "the class names B",
+        );
+        check(
+            b.pefo(&["nc", "restore", "--json"]).json()["outcome"] == "unchanged",
+            "a second restore has nothing to do",
+        );
+        (
+            (),
+            format!(
+                "B's classifier has the group, {A} rewritten to {B}; a second restore changed nothing"
+            ),
+        )
     });
 
     step("change RBAC on A", || {
@@ -145,11 +210,27 @@ fn run() -> Result<(), Skip> {
         must(a.postgres.sql(DATABASE, "insert into rbac.roles (display, description) values ('Night shift', 'may promote the spare')"));
         a.pefo(&["db", "push"]);
         let report = b.pefo(&["db", "restore", "--json"]).json();
-        let found = must(b.postgres.query_text(DATABASE, "select description from rbac.roles where display = 'Night shift'"));
-        check(found.trim() == "may promote the spare", "the role is in B's database");
+        let found = must(b.postgres.query_text(
+            DATABASE,
+            "select description from rbac.roles where display = 'Night shift'",
+        ));
+        check(
+            found.trim() == "may promote the spare",
+            "the role is in B's database",
+        );
         let changes = &report["details"][0]["changes"];
-        let changes = if changes.is_null() { &report["details"]["changes"] } else { changes };
-        ((), format!("restored into a shadow, {} tables and {} rows checked by digest, swapped in", changes["tables"], changes["rows"]))
+        let changes = if changes.is_null() {
+            &report["details"]["changes"]
+        } else {
+            changes
+        };
+        (
+            (),
+            format!(
+                "restored into a shadow, {} tables and {} rows checked by digest, swapped in",
+                changes["tables"], changes["rows"]
+            ),
+        )
     });
 
     step("status", || {
@@ -160,7 +241,10 @@ fn run() -> Result<(), Skip> {
         }
         a.pefo(&["check"]);
         b.pefo(&["check"]);
-        ((), "both masters answer OK, and so does 'pefo check' on each".to_owned())
+        (
+            (),
+            "both masters answer OK, and so does 'pefo check' on each".to_owned(),
+        )
     });
 
     keep(parent.path(), &a, &b);
@@ -182,9 +266,20 @@ fn keep(parent: &Path, a: &Site, b: &Site) {
     let stop = parent.join("stop");
     println!("both masters stay up:");
     for site in [a, b] {
-        println!("  {} --config {} status", site.master.binary().display(), site.master.config_path().display());
-        println!("    puppetserver on port {}, its files in {}", site.puppet.port(), site.puppet.directory().display());
-        println!("    PostgreSQL: {}", site.postgres.connection_string(DATABASE));
+        println!(
+            "  {} --config {} status",
+            site.master.binary().display(),
+            site.master.config_path().display()
+        );
+        println!(
+            "    puppetserver on port {}, its files in {}",
+            site.puppet.port(),
+            site.puppet.directory().display()
+        );
+        println!(
+            "    PostgreSQL: {}",
+            site.postgres.connection_string(DATABASE)
+        );
         println!("    classifier: {}", site.classifier.url());
     }
     println!("stop them with: touch {}", stop.display());

@@ -11,8 +11,10 @@ use crate::evidence::{fails_as, generations, newest_record, refused_as, tree};
 use crate::pair::{A, B, Pair};
 
 /// The groups of a captured installation, and what they are on another master (pefo-nc's fixtures).
-const CAPTURED: &str = include_str!("../../../crates/pefo-nc/tests/fixtures/ncio_groups_default_master1.json");
-const TRANSFORMED: &str = include_str!("../../../crates/pefo-nc/tests/fixtures/ncio_groups_transformed_master2.json");
+const CAPTURED: &str =
+    include_str!("../../../crates/pefo-nc/tests/fixtures/ncio_groups_default_master1.json");
+const TRANSFORMED: &str =
+    include_str!("../../../crates/pefo-nc/tests/fixtures/ncio_groups_transformed_master2.json");
 
 /// A pair of masters, each with a classifier.
 pub(crate) struct Classifiers {
@@ -74,7 +76,9 @@ fn web_servers(secret: &str) -> Value {
 
 #[test]
 fn what_is_classified_on_the_active_arrives_on_the_passive_with_its_name() {
-    let Some(pair) = Classifiers::paired() else { return };
+    let Some(pair) = Classifiers::paired() else {
+        return;
+    };
     let Classifiers { a, b, at_a, at_b } = &pair;
     a.pefo(["check"]).exits(0);
     let exported = a.pefo(["nc", "export", "--json"]).exits(0).json();
@@ -86,40 +90,73 @@ fn what_is_classified_on_the_active_arrives_on_the_passive_with_its_name() {
     assert_eq!(at_b.installed(), 0, "a diff changes nothing");
     b.pefo(["nc", "restore"]).exits(0);
     assert_eq!(sorted(&at_b.groups()), sorted(&transformed()));
-    assert_eq!(sorted(&at_a.groups()), sorted(&captured()), "the active's own stay");
+    assert_eq!(
+        sorted(&at_a.groups()),
+        sorted(&captured()),
+        "the active's own stay"
+    );
 
     // Nothing new: nothing is sent, nothing is imported.
-    assert_eq!(a.pefo(["nc", "diff", "--json"]).exits(0).json()["outcome"], "unchanged");
-    assert_eq!(a.pefo(["nc", "push", "--json"]).exits(0).json()["outcome"], "unchanged");
-    assert_eq!(b.pefo(["nc", "restore", "--json"]).exits(0).json()["outcome"], "unchanged");
+    assert_eq!(
+        a.pefo(["nc", "diff", "--json"]).exits(0).json()["outcome"],
+        "unchanged"
+    );
+    assert_eq!(
+        a.pefo(["nc", "push", "--json"]).exits(0).json()["outcome"],
+        "unchanged"
+    );
+    assert_eq!(
+        b.pefo(["nc", "restore", "--json"]).exits(0).json()["outcome"],
+        "unchanged"
+    );
     assert_eq!(at_b.installed(), 1);
 
     let mut groups = captured();
     groups.push(web_servers("secret"));
     at_a.set_groups(groups.clone());
     at_b.deploy_classes_of(&groups);
-    assert!(a.pefo(["nc", "diff"]).exits(0).stdout.contains("Web servers"));
+    assert!(
+        a.pefo(["nc", "diff"])
+            .exits(0)
+            .stdout
+            .contains("Web servers")
+    );
     a.pefo(["nc", "push"]).exits(0);
     b.pefo(["nc", "restore"]).exits(0);
-    let web = at_b.groups().into_iter().find(|group| group["name"] == "Web servers").unwrap();
+    let web = at_b
+        .groups()
+        .into_iter()
+        .find(|group| group["name"] == "Web servers")
+        .unwrap();
     assert_eq!(web["rule"][1], json!(["=", "name", B]));
-    assert_eq!(web["classes"]["profile::web"]["server"], A, "a place nobody named is left, and the plan says so");
+    assert_eq!(
+        web["classes"]["profile::web"]["server"], A,
+        "a place nobody named is left, and the plan says so"
+    );
     assert_eq!(at_b.installed(), 2);
 }
 
 #[test]
 fn a_dry_run_changes_neither_master_nor_classifier() {
-    let Some(pair) = Classifiers::paired() else { return };
+    let Some(pair) = Classifiers::paired() else {
+        return;
+    };
     let Classifiers { a, b, at_b, .. } = &pair;
     let before = (tree(&a.state()), tree(&b.spool()));
     a.pefo(["nc", "export", "--dry-run"]).exits(0);
     a.pefo(["nc", "push", "--dry-run"]).exits(0);
-    assert!(before == (tree(&a.state()), tree(&b.spool())), "a dry run changed the active or the spool");
+    assert!(
+        before == (tree(&a.state()), tree(&b.spool())),
+        "a dry run changed the active or the spool"
+    );
     a.pefo(["nc", "push"]).exits(0);
     let before = (tree(&b.state()), tree(&b.spool()), at_b.groups());
     let shown = b.pefo(["nc", "restore", "--dry-run"]).exits(0).stdout;
     assert!(shown.contains("PE Master"), "{shown}");
-    assert!(before == (tree(&b.state()), tree(&b.spool()), at_b.groups()), "a dry run changed the passive");
+    assert!(
+        before == (tree(&b.state()), tree(&b.spool()), at_b.groups()),
+        "a dry run changed the passive"
+    );
     assert_eq!(at_b.installed(), 0);
 }
 
@@ -134,7 +171,9 @@ const FAULTS: [(Fault, &str); 5] = [
 
 #[test]
 fn whatever_the_actives_classifier_answers_the_last_good_export_and_the_spool_stay() {
-    let Some(pair) = Classifiers::paired() else { return };
+    let Some(pair) = Classifiers::paired() else {
+        return;
+    };
     let Classifiers { a, b, at_a, .. } = &pair;
     a.pefo(["nc", "push"]).exits(0);
     let before = (std::fs::read(pair.last_export()).unwrap(), tree(&b.spool()));
@@ -145,10 +184,16 @@ fn whatever_the_actives_classifier_answers_the_last_good_export_and_the_spool_st
         at_a.set_fault(fault.clone());
         for command in [["nc", "export"], ["nc", "push"]] {
             let error = fails_as(a, &command, 1, kind);
-            assert!(!error["message"].as_str().unwrap().contains('\n'), "{fault:?}: {error:#}");
+            assert!(
+                !error["message"].as_str().unwrap().contains('\n'),
+                "{fault:?}: {error:#}"
+            );
         }
         a.pefo(["check"]).exits(2);
-        assert!(before == (std::fs::read(pair.last_export()).unwrap(), tree(&b.spool())), "{fault:?} changed the export or the spool");
+        assert!(
+            before == (std::fs::read(pair.last_export()).unwrap(), tree(&b.spool())),
+            "{fault:?} changed the export or the spool"
+        );
         assert_eq!(newest_record(a, "nc push")["outcome"], "failed");
         at_a.clear_faults();
     }
@@ -157,7 +202,9 @@ fn whatever_the_actives_classifier_answers_the_last_good_export_and_the_spool_st
 
 #[test]
 fn whatever_the_passives_classifier_answers_it_serves_what_it_served() {
-    let Some(pair) = Classifiers::paired() else { return };
+    let Some(pair) = Classifiers::paired() else {
+        return;
+    };
     let Classifiers { a, b, at_b, .. } = &pair;
     a.pefo(["nc", "push"]).exits(0);
     let before = at_b.groups();
@@ -168,10 +215,20 @@ fn whatever_the_passives_classifier_answers_it_serves_what_it_served() {
         at_b.clear_faults();
     }
     // In the middle of the import: refused as a whole, the old tree is read back.
-    at_b.inject(Injection::new(Fault::ServerError).on(Route::Import).times(1));
+    at_b.inject(
+        Injection::new(Fault::ServerError)
+            .on(Route::Import)
+            .times(1),
+    );
     let run = b.pefo(["nc", "restore", "--json"]).exits(1);
     let report = run.json();
-    assert!(report["errors"][0]["message"].as_str().unwrap().contains("the target holds the old tree"), "{report:#}");
+    assert!(
+        report["errors"][0]["message"]
+            .as_str()
+            .unwrap()
+            .contains("the target holds the old tree"),
+        "{report:#}"
+    );
     assert_eq!(sorted(&at_b.groups()), sorted(&before));
     assert_eq!(at_b.installed(), 0);
     at_b.clear_faults();
@@ -183,29 +240,49 @@ fn whatever_the_passives_classifier_answers_it_serves_what_it_served() {
 
 #[test]
 fn an_export_that_lost_groups_is_refused_until_it_is_accepted_by_name() {
-    let Some(pair) = Classifiers::paired() else { return };
+    let Some(pair) = Classifiers::paired() else {
+        return;
+    };
     let Classifiers { a, b, at_a, .. } = &pair;
     a.pefo(["nc", "push"]).exits(0);
-    let before = (std::fs::read(pair.last_export()).unwrap(), generations(b, "nc"));
+    let before = (
+        std::fs::read(pair.last_export()).unwrap(),
+        generations(b, "nc"),
+    );
     at_a.set_fault(Fault::FilteredView);
     let run = a.pefo(["nc", "push"]).exits(3);
     assert!(run.stderr.contains("[nc-"), "{}", run.stderr);
     at_a.clear_faults();
     // Deleted on purpose: all but the root and the stock groups.
-    let root_only = captured().into_iter().filter(|group| group["id"] == group["parent"]).collect();
+    let root_only = captured()
+        .into_iter()
+        .filter(|group| group["id"] == group["parent"])
+        .collect();
     at_a.set_groups(root_only);
     let error = fails_as(a, &["nc", "push"], 3, "refused");
     let rules = ["nc-shrink", "nc-stock-group-gone"];
-    assert!(rules.contains(&error["rule"].as_str().unwrap()), "{error:#}");
-    assert_eq!((std::fs::read(pair.last_export()).unwrap(), generations(b, "nc")), before);
-    a.pefo(["nc", "push", "--accept", rules[0], "--accept", rules[1]]).exits(0);
+    assert!(
+        rules.contains(&error["rule"].as_str().unwrap()),
+        "{error:#}"
+    );
+    assert_eq!(
+        (
+            std::fs::read(pair.last_export()).unwrap(),
+            generations(b, "nc")
+        ),
+        before
+    );
+    a.pefo(["nc", "push", "--accept", rules[0], "--accept", rules[1]])
+        .exits(0);
     assert_eq!(newest_record(a, "nc push")["accepted"], json!(rules));
     assert_eq!(generations(b, "nc").len(), 2);
 }
 
 #[test]
 fn groups_that_need_code_the_passive_lacks_are_refused() {
-    let Some(pair) = Classifiers::paired() else { return };
+    let Some(pair) = Classifiers::paired() else {
+        return;
+    };
     let Classifiers { a, b, at_a, at_b } = &pair;
     let mut groups = captured();
     groups.push(web_servers("secret"));
@@ -213,7 +290,10 @@ fn groups_that_need_code_the_passive_lacks_are_refused() {
     a.pefo(["nc", "push"]).exits(0);
     let before = at_b.groups();
     let error = refused_as(b, &["nc", "restore"], "nc-missing-classes");
-    assert!(error["message"].as_str().unwrap().contains("profile::web"), "{error:#}");
+    assert!(
+        error["message"].as_str().unwrap().contains("profile::web"),
+        "{error:#}"
+    );
     assert_eq!(at_b.groups(), before);
     at_b.deploy_classes_of(&groups);
     b.pefo(["nc", "restore"]).exits(0);

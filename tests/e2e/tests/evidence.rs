@@ -19,7 +19,9 @@ pub(crate) fn tree(root: &Path) -> Tree {
 }
 
 fn walk(root: &Path, dir: &Path, found: &mut Tree) {
-    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return;
+    };
     for path in entries.map(|entry| entry.unwrap().path()) {
         let meta = std::fs::symlink_metadata(&path).unwrap();
         let kind = meta.file_type();
@@ -34,7 +36,10 @@ fn walk(root: &Path, dir: &Path, found: &mut Tree) {
         let is_lock = name.to_string_lossy().ends_with(".lock") || name.ends_with(".pefo-lock");
         if !is_lock {
             let mode = meta.permissions().mode();
-            found.insert(name, format!("{mode:o} {}:{} {content}", meta.uid(), meta.gid()));
+            found.insert(
+                name,
+                format!("{mode:o} {}:{} {content}", meta.uid(), meta.gid()),
+            );
         }
         if kind.is_dir() {
             walk(root, &path, found);
@@ -44,28 +49,51 @@ fn walk(root: &Path, dir: &Path, found: &mut Tree) {
 
 /// Names and bytes of the regular files below a directory, whoever owns them.
 pub(crate) fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    files(root).into_iter().map(|path| (path.strip_prefix(root).unwrap().to_owned(), std::fs::read(&path).unwrap())).collect()
+    files(root)
+        .into_iter()
+        .map(|path| {
+            (
+                path.strip_prefix(root).unwrap().to_owned(),
+                std::fs::read(&path).unwrap(),
+            )
+        })
+        .collect()
 }
 
 /// The regular files below a directory.
 pub(crate) fn files(root: &Path) -> Vec<PathBuf> {
     let is_file = |path: &PathBuf| std::fs::symlink_metadata(path).unwrap().is_file();
-    tree(root).into_keys().map(|name| root.join(name)).filter(is_file).collect()
+    tree(root)
+        .into_keys()
+        .map(|name| root.join(name))
+        .filter(is_file)
+        .collect()
 }
 
 /// The run's one error: it was told with a hint, as people read it.
 #[track_caller]
 pub(crate) fn told_with_hint(run: &Run) {
-    assert!(run.stderr.contains("\n  hint: "), "{} gave no hint:\n{}", run.line, run.stderr);
+    assert!(
+        run.stderr.contains("\n  hint: "),
+        "{} gave no hint:\n{}",
+        run.line,
+        run.stderr
+    );
 }
 
 /// Runs with `--json`: it must end with `code`, one error of `kind` first, and a hint to it. Gives that error.
 #[track_caller]
 pub(crate) fn fails_as(master: &Master, arguments: &[&str], code: i32, kind: &str) -> Value {
-    let run = master.pefo(arguments.iter().copied().chain(["--json"])).exits(code);
+    let run = master
+        .pefo(arguments.iter().copied().chain(["--json"]))
+        .exits(code);
     let error = run.json()["errors"][0].clone();
     assert_eq!(error["kind"], kind, "{}: {error:#}", run.line);
-    assert!(error["hint"].as_str().is_some_and(|hint| !hint.is_empty()), "{} gave no hint: {error:#}", run.line);
+    assert!(
+        error["hint"].as_str().is_some_and(|hint| !hint.is_empty()),
+        "{} gave no hint: {error:#}",
+        run.line
+    );
     error
 }
 
@@ -80,16 +108,24 @@ pub(crate) fn refused_as(master: &Master, arguments: &[&str], rule: &str) -> Val
 /// The newest run record of a command.
 pub(crate) fn newest_record(master: &Master, command: &str) -> Value {
     let dir = master.state().join("runs");
-    let records = files(&dir).into_iter().map(|path| serde_json::from_slice::<Value>(&std::fs::read(path).unwrap()).unwrap());
+    let records = files(&dir)
+        .into_iter()
+        .map(|path| serde_json::from_slice::<Value>(&std::fs::read(path).unwrap()).unwrap());
     let mine = records.filter(|record| record["command"] == command);
-    mine.max_by_key(|record| record["ended"].to_string()).unwrap_or_else(|| panic!("no record of {command} in {}", dir.display()))
+    mine.max_by_key(|record| record["ended"].to_string())
+        .unwrap_or_else(|| panic!("no record of {command} in {}", dir.display()))
 }
 
 /// The generations of a data set in a master's spool.
 pub(crate) fn generations(master: &Master, dataset: &str) -> Vec<PathBuf> {
     let dir = master.spool().join("generations").join(dataset);
-    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
-    let mut found: Vec<_> = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    let mut found: Vec<_> = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
     found.sort();
     found
 }

@@ -1,6 +1,10 @@
 //! The end-to-end suite: two masters, each with a real sshd, driven through the `pefo` program.
 
-#![expect(clippy::disallowed_methods, reason = "tests play operators, intruders and broken disks by hand")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests play operators, intruders and broken disks by hand"
+)]
 
 mod evidence;
 mod pair;
@@ -12,5 +16,8 @@ mod classifier;
 mod commands;
 mod crash;
 mod database;
+mod full_disk;
+mod pairing;
+mod peers;
 mod puppetservers;
 mod spool;

@@ -1,19 +1,19 @@
-//! The spool is untrusted: what the transfer account can read there tells no secret, what it writes
-//! there changes nothing, and a spool that takes nothing breaks nothing.
+//! The spool is untrusted: what the transfer account can read there tells no secret, and what it writes
+//! there changes nothing.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use pefo_testkit::account::TransferAccount;
 use pefo_testkit::classifier::{ClassifierDouble, Options};
 use pefo_testkit::masters::{self, Master};
 use pefo_testkit::postgres::{Cluster, ClusterOptions};
-use pefo_testkit::{place, skip};
+use pefo_testkit::skip;
 use serde_json::{Value, json};
 
 use crate::classifier::captured;
-use crate::evidence::{contents, fails_as, files, generations, refused_as, told_with_hint, tree};
+use crate::evidence::{contents, files, generations, refused_as, tree};
 use crate::pair::{A, B, Pair};
 
 const NAME: &str = "pe-rbac";
@@ -24,9 +24,9 @@ const PARAMETER: &str = "parameter-91d3aa-of-the-classifier";
 const SECRETS: [&str; 4] = ["PRIVATE KEY", "AGE-SECRET-KEY", ROW, PARAMETER];
 
 /// A pair with all three kinds of data sets, everything of A's sent to B.
-struct Everything {
-    a: Master,
-    b: Master,
+pub(crate) struct Everything {
+    pub(crate) a: Master,
+    pub(crate) b: Master,
     at_b: ClassifierDouble,
     _at_a: ClassifierDouble,
     _on_a: Cluster,
@@ -34,13 +34,21 @@ struct Everything {
 }
 
 impl Everything {
-    fn sent() -> Option<Self> {
-        let Pair { mut a, mut b, mut ca } = Pair::prepared()?;
+    pub(crate) fn sent() -> Option<Self> {
+        let Pair {
+            mut a,
+            mut b,
+            mut ca,
+        } = Pair::prepared()?;
         ca.sign("node1.lab").unwrap();
         let start = || skip::need(Cluster::start_with(&ClusterOptions::default().peer()));
         let (on_a, on_b) = (start()?, start()?);
         on_a.create_rbac_like(NAME).unwrap();
-        on_a.sql(NAME, &format!("insert into rbac.disclaimers (body) values ('{ROW}');")).unwrap();
+        on_a.sql(
+            NAME,
+            &format!("insert into rbac.disclaimers (body) values ('{ROW}');"),
+        )
+        .unwrap();
         on_b.create_rbac_roles().unwrap();
         let mut groups = captured();
         groups.push(json!({
@@ -59,7 +67,14 @@ impl Everything {
         a.pefo(["ca", "push", "--seed"]).exits(0);
         a.pefo(["nc", "push"]).exits(0);
         a.pefo(["db", "push"]).exits(0);
-        Some(Self { a, b, at_b, _at_a: at_a, _on_a: on_a, on_b })
+        Some(Self {
+            a,
+            b,
+            at_b,
+            _at_a: at_a,
+            _on_a: on_a,
+            on_b,
+        })
     }
 }
 
@@ -71,7 +86,11 @@ fn account() -> TransferAccount {
 #[track_caller]
 fn as_transfer(script: &str) {
     let output = account().run(script);
-    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{script}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// Those of `paths` that the transfer account can read, tried one by one: it needs not be able to list
@@ -84,12 +103,19 @@ fn readable(paths: &[PathBuf]) -> Vec<PathBuf> {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let names: String = paths.iter().map(|path| format!("{}\n", path.display())).collect();
+    let names: String = paths
+        .iter()
+        .map(|path| format!("{}\n", path.display()))
+        .collect();
     let mut input = child.stdin.take().unwrap();
     let feeder = std::thread::spawn(move || input.write_all(names.as_bytes()).unwrap());
     let output = child.wait_with_output().unwrap();
     feeder.join().unwrap();
-    String::from_utf8(output.stdout).unwrap().lines().map(PathBuf::from).collect()
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(PathBuf::from)
+        .collect()
 }
 
 /// Which secret stands in which of the files.
@@ -97,8 +123,17 @@ fn secrets_in(paths: &[PathBuf]) -> Vec<(PathBuf, &'static str)> {
     let mut found = Vec::new();
     for path in paths {
         let bytes = std::fs::read(path).unwrap();
-        let holds = |secret: &&str| bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
-        found.extend(SECRETS.into_iter().filter(|secret| holds(&secret)).map(|secret| (path.clone(), secret)));
+        let holds = |secret: &&str| {
+            bytes
+                .windows(secret.len())
+                .any(|window| window == secret.as_bytes())
+        };
+        found.extend(
+            SECRETS
+                .into_iter()
+                .filter(|secret| holds(secret))
+                .map(|secret| (path.clone(), secret)),
+        );
     }
     found
 }
@@ -116,47 +151,84 @@ fn under<'a>(dir: &'a Path, paths: &'a [PathBuf]) -> impl Iterator<Item = &'a Pa
 
 #[test]
 fn the_transfer_account_finds_no_key_no_row_and_no_parameter_wherever_it_reads() {
-    let Some(all) = Everything::sent() else { return };
+    let Some(all) = Everything::sent() else {
+        return;
+    };
     let Everything { a, b, .. } = &all;
     for step in ["as it was sent", "once it is applied"] {
         for master in [a, b] {
             let reached = readable(&all_files(master));
             assert_eq!(secrets_in(&reached), [], "{} {step}", master.certname());
-            assert!(reached.contains(&master.state().join("public/station.json")), "it reads what it must");
+            assert!(
+                reached.contains(&master.state().join("public/station.json")),
+                "it reads what it must"
+            );
             assert_eq!(under(&master.state().join("keys"), &reached).count(), 0);
         }
         let spool = readable(&files(&b.spool()));
         for dataset in ["ca", "nc", "db-pe-rbac"] {
             let dir = b.spool().join("generations").join(dataset);
-            assert!(under(&dir, &spool).any(|path| path.ends_with("manifest")), "it reads {dataset} in its own spool");
+            assert!(
+                under(&dir, &spool).any(|path| path.ends_with("manifest")),
+                "it reads {dataset} in its own spool"
+            );
             assert!(under(&dir, &spool).count() > 1);
         }
-        assert!(under(&b.spool(), &spool).any(|path| path.ends_with("ca_key.pem")), "the key lies there, sealed");
+        assert!(
+            under(&b.spool(), &spool).any(|path| path.ends_with("ca_key.pem")),
+            "the key lies there, sealed"
+        );
         b.pefo(["apply"]).exits(0);
     }
     // The search finds them where they are: in root's own files.
     let roots = secrets_in(&all_files(b));
     for secret in ["PRIVATE KEY", "AGE-SECRET-KEY", ROW, PARAMETER] {
-        assert!(roots.iter().any(|(_, found)| *found == secret), "{secret} stands nowhere in root's own: {roots:?}");
+        assert!(
+            roots.iter().any(|(_, found)| *found == secret),
+            "{secret} stands nowhere in root's own: {roots:?}"
+        );
     }
 }
 
 #[test]
 fn the_accounts_rewriting_of_every_file_after_verification_changes_nothing() {
-    let Some(all) = Everything::sent() else { return };
-    let Everything { a, b, at_b, on_b, .. } = &all;
+    let Some(all) = Everything::sent() else {
+        return;
+    };
+    let Everything {
+        a, b, at_b, on_b, ..
+    } = &all;
     b.pefo(["apply"]).exits(0);
-    let oid = || on_b.query_text("postgres", "select oid from pg_database where datname = 'pe-rbac'").unwrap();
+    let oid = || {
+        on_b.query_text(
+            "postgres",
+            "select oid from pg_database where datname = 'pe-rbac'",
+        )
+        .unwrap()
+    };
     let before = (contents(&b.cadir()), at_b.groups(), oid());
     let applied = |run: masters::Run| -> Vec<Value> {
-        run.json()["details"]["datasets"].as_array().unwrap().iter().map(|row| json!([row["received"], row["applied"], row["health"]])).collect()
+        run.json()["details"]["datasets"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| json!([row["received"], row["applied"], row["health"]]))
+            .collect()
     };
     let status = applied(b.pefo(["status", "--json"]).exits(0));
-    assert!(status.iter().all(|row| row[0] == row[1] && !row[0].is_null()), "{status:?}");
+    assert!(
+        status
+            .iter()
+            .all(|row| row[0] == row[1] && !row[0].is_null()),
+        "{status:?}"
+    );
 
     let mine = files(&b.spool()).len();
     assert!(mine > 20);
-    as_transfer(&format!("find {} -type f | while read -r file; do echo rewritten > \"$file\" || exit 1; done", b.spool().display()));
+    as_transfer(&format!(
+        "find {} -type f | while read -r file; do echo rewritten > \"$file\" || exit 1; done",
+        b.spool().display()
+    ));
     assert_eq!(applied(b.pefo(["status", "--json"]).exits(0)), status);
     let again = b.pefo(["apply", "--json"]).exits(0).json();
     assert_eq!(again["outcome"], "unchanged", "{again:#}");
@@ -165,7 +237,10 @@ fn the_accounts_rewriting_of_every_file_after_verification_changes_nothing() {
 
     // And so does its removing of everything; then A goes on as before.
     as_transfer(&format!("find {} -mindepth 1 -delete", b.spool().display()));
-    assert_eq!(b.pefo(["apply", "--json"]).exits(0).json()["outcome"], "unchanged");
+    assert_eq!(
+        b.pefo(["apply", "--json"]).exits(0).json()["outcome"],
+        "unchanged"
+    );
     assert_eq!((contents(&b.cadir()), at_b.groups(), oid()), before);
     assert_eq!(applied(b.pefo(["status", "--json"]).exits(0)), status);
     a.pefo(["push"]).exits(0);
@@ -175,20 +250,58 @@ fn the_accounts_rewriting_of_every_file_after_verification_changes_nothing() {
 /// What an intruder in the transfer account does to the newest generation before root has looked at it,
 /// as shell, `$1` being the generation; and how root answers.
 const TAMPERINGS: [(&str, &str, &str); 9] = [
-    ("rewrites a file", "echo revoked nothing > $1/data/ca_crl.pem", "[digest]"),
-    ("rewrites every file", "find $1/data -type f | while read -r f; do echo x > $f; done", "[digest]"),
-    ("makes a file endless", "truncate -s 1T $1/data/serial", "[digest]"),
-    ("removes a file", "rm $1/data/inventory.txt", "inventory.txt"),
-    ("changes one letter of the manifest", "sed -i 's/\"tool\":\"pefo/\"tool\":\"pefO/' $1/manifest", "[signature]"),
-    ("writes a manifest of its own", "echo all is well > $1/manifest", "document"),
-    ("puts a symlink for a file", "ln -sf /etc/shadow $1/data/serial", "[spool-symlink]"),
-    ("puts a symlink for a directory", "mv $1/data $1/away; ln -s away $1/data", "[spool-symlink]"),
-    ("puts a FIFO for a file", "rm $1/data/serial; mkfifo $1/data/serial", "not a regular file"),
+    (
+        "rewrites a file",
+        "echo revoked nothing > $1/data/ca_crl.pem",
+        "[digest]",
+    ),
+    (
+        "rewrites every file",
+        "find $1/data -type f | while read -r f; do echo x > $f; done",
+        "[digest]",
+    ),
+    (
+        "makes a file endless",
+        "truncate -s 1T $1/data/serial",
+        "[digest]",
+    ),
+    (
+        "removes a file",
+        "rm $1/data/inventory.txt",
+        "inventory.txt",
+    ),
+    (
+        "changes one letter of the manifest",
+        "sed -i 's/\"tool\":\"pefo/\"tool\":\"pefO/' $1/manifest",
+        "[signature]",
+    ),
+    (
+        "writes a manifest of its own",
+        "echo all is well > $1/manifest",
+        "document",
+    ),
+    (
+        "puts a symlink for a file",
+        "ln -sf /etc/shadow $1/data/serial",
+        "[spool-symlink]",
+    ),
+    (
+        "puts a symlink for a directory",
+        "mv $1/data $1/away; ln -s away $1/data",
+        "[spool-symlink]",
+    ),
+    (
+        "puts a FIFO for a file",
+        "rm $1/data/serial; mkfifo $1/data/serial",
+        "not a regular file",
+    ),
 ];
 
 #[test]
 fn what_the_account_changes_before_verification_is_refused_and_a_new_push_heals_it() {
-    let Some(mut pair) = Pair::seeded() else { return };
+    let Some(mut pair) = Pair::seeded() else {
+        return;
+    };
     pair.sync();
     for (number, (what, script, answer)) in TAMPERINGS.into_iter().enumerate() {
         let node = format!("node{number}.lab");
@@ -200,35 +313,71 @@ fn what_the_account_changes_before_verification_is_refused_and_a_new_push_heals_
         let run = pair.b.pefo(["ca", "apply"]);
         assert!([1, 3].contains(&run.code), "{what}: {run:?}");
         assert!(run.stderr.contains(answer), "{what}: {}", run.stderr);
-        assert_eq!(run.code == 3, run.stderr.contains("refused: "), "{what}: {}", run.stderr);
+        assert_eq!(
+            run.code == 3,
+            run.stderr.contains("refused: "),
+            "{what}: {}",
+            run.stderr
+        );
         assert!(tree(&pair.b.cadir()) == before, "{what}: the CA changed");
-        assert!(!pair.b.state().join("store/ca").join(newest.file_name().unwrap()).exists(), "{what}: kept in root's store");
+        assert!(
+            !pair
+                .b
+                .state()
+                .join("store/ca")
+                .join(newest.file_name().unwrap())
+                .exists(),
+            "{what}: kept in root's store"
+        );
         // Nothing changed at A: the ack alone asks for it to be sent again.
         let again = pair.a.pefo(["ca", "push", "--json"]).exits(0).json();
         assert_eq!(again["outcome"], "ok", "{what}: {again:#}");
         pair.b.pefo(["ca", "apply"]).exits(0);
-        assert!(pair.b.cadir().join(format!("signed/{node}.pem")).exists(), "{what}: not healed");
-        assert_eq!(pair.a.pefo(["ca", "push", "--json"]).exits(0).json()["outcome"], "unchanged", "{what}: sent without end");
+        assert!(
+            pair.b.cadir().join(format!("signed/{node}.pem")).exists(),
+            "{what}: not healed"
+        );
+        assert_eq!(
+            pair.a.pefo(["ca", "push", "--json"]).exits(0).json()["outcome"],
+            "unchanged",
+            "{what}: sent without end"
+        );
     }
 }
 
 #[test]
 fn a_generation_that_the_account_removes_unseen_is_sent_again() {
-    let Some(mut pair) = Pair::seeded() else { return };
+    let Some(mut pair) = Pair::seeded() else {
+        return;
+    };
     pair.sync();
     pair.ca.sign("node1.lab").unwrap();
     pair.a.pefo(["ca", "push"]).exits(0);
-    as_transfer(&format!("rm -r {}", generations(&pair.b, "ca").pop().unwrap().display()));
-    assert_eq!(pair.b.pefo(["ca", "apply", "--json"]).exits(0).json()["outcome"], "unchanged");
-    assert_eq!(pair.a.pefo(["ca", "push", "--json"]).exits(0).json()["outcome"], "ok");
+    as_transfer(&format!(
+        "rm -r {}",
+        generations(&pair.b, "ca").pop().unwrap().display()
+    ));
+    assert_eq!(
+        pair.b.pefo(["ca", "apply", "--json"]).exits(0).json()["outcome"],
+        "unchanged"
+    );
+    assert_eq!(
+        pair.a.pefo(["ca", "push", "--json"]).exits(0).json()["outcome"],
+        "ok"
+    );
     pair.b.pefo(["ca", "apply"]).exits(0);
     assert!(pair.b.cadir().join("signed/node1.lab.pem").exists());
-    assert_eq!(pair.a.pefo(["ca", "push", "--json"]).exits(0).json()["outcome"], "unchanged");
+    assert_eq!(
+        pair.a.pefo(["ca", "push", "--json"]).exits(0).json()["outcome"],
+        "unchanged"
+    );
 }
 
 #[test]
 fn symlinks_fifos_and_names_planted_beside_generations_lead_nobody_astray() {
-    let Some(mut pair) = Pair::seeded() else { return };
+    let Some(mut pair) = Pair::seeded() else {
+        return;
+    };
     let dir = pair.b.spool().join("generations/ca");
     // Names that look like generations, newer than all: none is one.
     as_transfer(&format!(
@@ -240,7 +389,10 @@ fn symlinks_fifos_and_names_planted_beside_generations_lead_nobody_astray() {
     pair.sync();
     assert!(pair.b.cadir().join("signed/node1.lab.pem").exists());
     // A heartbeat of its own making is none.
-    as_transfer(&format!("cd {}/heartbeats; rm -f *; echo forged > {A}; mkfifo {B}", pair.b.spool().display()));
+    as_transfer(&format!(
+        "cd {}/heartbeats; rm -f *; echo forged > {A}; mkfifo {B}",
+        pair.b.spool().display()
+    ));
     pair.b.pefo(["ca", "apply"]).exits(0);
     pair.b.pefo(["status"]).exits(0);
 
@@ -248,7 +400,10 @@ fn symlinks_fifos_and_names_planted_beside_generations_lead_nobody_astray() {
     pair.ca.sign("node2.lab").unwrap();
     pair.a.pefo(["ca", "push"]).exits(0);
     let before = tree(&pair.b.cadir());
-    as_transfer(&format!("mv {0} {0}.away; ln -s {0}.away {0}", dir.display()));
+    as_transfer(&format!(
+        "mv {0} {0}.away; ln -s {0}.away {0}",
+        dir.display()
+    ));
     refused_as(&pair.b, &["ca", "apply"], "spool-symlink");
     assert!(tree(&pair.b.cadir()) == before);
     as_transfer(&format!("rm {0}; mv {0}.away {0}", dir.display()));
@@ -258,7 +413,9 @@ fn symlinks_fifos_and_names_planted_beside_generations_lead_nobody_astray() {
 
 #[test]
 fn an_older_generation_put_back_is_not_applied() {
-    let Some(mut pair) = Pair::seeded() else { return };
+    let Some(mut pair) = Pair::seeded() else {
+        return;
+    };
     pair.ca.sign("node1.lab").unwrap();
     pair.a.pefo(["ca", "push"]).exits(0);
     let old = generations(&pair.b, "ca").pop().unwrap();
@@ -268,141 +425,20 @@ fn an_older_generation_put_back_is_not_applied() {
     pair.sync();
     let before = tree(&pair.b.cadir());
     // Under its own name, then under a newer one.
-    as_transfer(&format!("rm -rf {0}; cp -r {1} {0}", old.display(), copy.display()));
-    assert_eq!(pair.b.pefo(["ca", "apply", "--json"]).exits(0).json()["outcome"], "unchanged");
-    as_transfer(&format!("cp -r {} {}/00000001-000000000077", copy.display(), old.parent().unwrap().display()));
+    as_transfer(&format!(
+        "rm -rf {0}; cp -r {1} {0}",
+        old.display(),
+        copy.display()
+    ));
+    assert_eq!(
+        pair.b.pefo(["ca", "apply", "--json"]).exits(0).json()["outcome"],
+        "unchanged"
+    );
+    as_transfer(&format!(
+        "cp -r {} {}/00000001-000000000077",
+        copy.display(),
+        old.parent().unwrap().display()
+    ));
     refused_as(&pair.b, &["ca", "apply"], "generation-name");
     assert!(tree(&pair.b.cadir()) == before);
-}
-
-#[test]
-fn a_spool_that_cannot_be_written_is_told_on_the_active_and_the_next_push_succeeds() {
-    let Some(mut pair) = Pair::seeded() else { return };
-    pair.ca.sign("node1.lab").unwrap();
-    let dir = pair.b.spool().join("generations/ca");
-    let chmod = |mode: &str| assert!(Command::new("chmod").arg(mode).arg(&dir).status().unwrap().success());
-    let before = contents(&pair.b.spool());
-    chmod("0500");
-    let run = pair.a.pefo(["ca", "push"]).exits(1);
-    told_with_hint(&run);
-    assert!(run.stderr.contains("Permission denied"), "{}", run.stderr);
-    chmod("0700");
-    assert_eq!(contents(&pair.b.spool()), before);
-    pair.sync();
-    assert!(pair.b.cadir().join("signed/node1.lab.pem").exists());
-
-    // No spool at all.
-    let away = pair.b.directory().join("away");
-    std::fs::rename(pair.b.spool(), &away).unwrap();
-    pair.ca.sign("node2.lab").unwrap();
-    let run = pair.a.pefo(["ca", "push"]);
-    assert_ne!(run.code, 0);
-    told_with_hint(&run);
-    pair.b.pefo(["check"]).exits(2);
-    std::fs::rename(&away, pair.b.spool()).unwrap();
-    pair.sync();
-    assert!(pair.b.cadir().join("signed/node2.lab.pem").exists());
-}
-
-/// A small file system mounted on a directory, unmounted on drop.
-struct Small {
-    at: PathBuf,
-}
-
-impl Small {
-    /// Hides what `at` holds until it is dropped; owner and mode stay.
-    fn mount(at: &Path, kib: u32) -> Option<Self> {
-        use std::os::unix::fs::MetadataExt as _;
-        let meta = std::fs::metadata(at).unwrap();
-        let options = format!("size={kib}k,uid={},gid={},mode={:o}", meta.uid(), meta.gid(), meta.mode() & 0o7777);
-        let output = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at).output().unwrap();
-        let why = format!("a small file system can not be mounted here: {}", String::from_utf8_lossy(&output.stderr).trim());
-        skip::unless(output.status.success(), "needs-mount", &why).then(|| Self { at: at.to_owned() })
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let done = Command::new("umount").arg("--lazy").arg(&self.at).status();
-        assert!(std::thread::panicking() || done.is_ok_and(|status| status.success()), "umount {}", self.at.display());
-    }
-}
-
-#[test]
-fn a_full_disk_under_the_spool_leaves_the_old_generation_whole() {
-    let Some(mut pair) = Pair::paired() else { return };
-    // 64 MiB stay free by default; so much and a little more.
-    let Some(_small) = Small::mount(&pair.b.spool(), 70 * 1024) else { return };
-    pair.a.pefo(["ca", "push", "--seed"]).exits(0);
-    pair.b.pefo(["ca", "apply"]).exits(0);
-    pair.ca.sign("node1.lab").unwrap();
-    let filler = pair.b.spool().join("filler");
-    std::fs::write(&filler, vec![0; 6 << 20]).unwrap();
-    let before = contents(&pair.b.spool());
-    let run = pair.a.pefo(["ca", "push"]).exits(3);
-    assert!(run.refused_by("spool-full"), "{}", run.stderr);
-    told_with_hint(&run);
-    assert!(contents(&pair.b.spool()) == before, "something half-written is left");
-    pair.b.pefo(["ca", "apply"]).exits(0);
-    std::fs::remove_file(&filler).unwrap();
-    pair.sync();
-    assert!(pair.b.cadir().join("signed/node1.lab.pem").exists());
-}
-
-#[test]
-fn a_full_disk_under_roots_own_files_fails_either_side_and_the_next_run_succeeds() {
-    let Some(mut pair) = Pair::seeded() else { return };
-    for number in 0..30 {
-        pair.ca.sign(&format!("node{number}.lab")).unwrap();
-    }
-    pair.a.pefo(["ca", "push"]).exits(0);
-    let before = tree(&pair.b.cadir());
-    let store = pair.b.state().join("store/ca");
-    {
-        let Some(_small) = Small::mount(&store, 32) else { return };
-        let error = fails_as(&pair.b, &["ca", "apply"], 1, "io");
-        assert!(error["message"].as_str().unwrap().contains("No space left"), "{error:#}");
-        assert!(tree(&store).is_empty(), "something half-written is left: {:?}", tree(&store));
-    }
-    assert!(tree(&pair.b.cadir()) == before);
-    pair.b.pefo(["ca", "apply"]).exits(0);
-    assert!(pair.b.cadir().join("signed/node29.lab.pem").exists());
-}
-
-#[test]
-fn a_full_disk_under_a_dump_fails_the_push_and_nothing_is_sent() {
-    let Some(all) = Everything::sent() else { return };
-    let Everything { a, b, .. } = &all;
-    let before = generations(b, "db-pe-rbac");
-    {
-        let Some(_small) = Small::mount(&a.state().join("work"), 512) else { return };
-        let error = fails_as(a, &["db", "push"], 1, "child");
-        assert!(error["message"].as_str().unwrap().contains("No space left"), "{error:#}");
-        assert!(files(&a.state().join("work")).is_empty());
-    }
-    assert_eq!(generations(b, "db-pe-rbac"), before);
-    a.pefo(["db", "push"]).exits(0);
-    b.pefo(["db", "restore"]).exits(0);
-}
-
-#[test]
-fn a_receiver_asked_for_anything_else_serves_nothing() {
-    let Some(pair) = Pair::paired() else { return };
-    let key = pair.a.state().join("keys/ssh");
-    let before = tree(&pair.b.spool());
-    let dir = place::directory("client");
-    let known = pair.b.sshd().known_hosts();
-    let ssh = |arguments: &[&str]| {
-        let mut command = Command::new("ssh");
-        command.args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o"]).arg(format!("UserKnownHostsFile={}", known.display()));
-        command.arg("-i").arg(&key).arg("-p").arg(pair.b.sshd().port().to_string()).arg(format!("{}@127.0.0.1", pefo_testkit::account::NAME));
-        command.args(arguments).current_dir(dir.path()).stdin(Stdio::null()).output().unwrap()
-    };
-    for command in [&["cat", "/etc/passwd"][..], &["sh", "-c", "id"], &["scp", "-f", "/etc/passwd"]] {
-        let output = ssh(command);
-        assert!(!output.status.success(), "{command:?}");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(!said.contains("root:") && !said.contains("uid="), "{command:?}: {said}");
-    }
-    assert!(tree(&pair.b.spool()) == before);
 }

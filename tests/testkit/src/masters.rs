@@ -5,7 +5,10 @@
 //! program runs with a scrubbed environment; [`Run`] holds what it said. Give it a CA directory
 //! ([`crate::ca`], [`crate::puppetserver`]), a database cluster or a classifier by its sections.
 
-#![expect(clippy::disallowed_methods, reason = "a test's own scratch files are no data of pefo's")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test's own scratch files are no data of pefo's"
+)]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -43,7 +46,11 @@ impl Run {
     /// Where it did not, showing all it said.
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "{}\n--- stdout\n{}--- stderr\n{}", self.line, self.stdout, self.stderr);
+        assert_eq!(
+            self.code, code,
+            "{}\n--- stdout\n{}--- stderr\n{}",
+            self.line, self.stdout, self.stderr
+        );
         self
     }
 
@@ -55,7 +62,10 @@ impl Run {
     pub fn json(&self) -> Value {
         match serde_json::from_str(&self.stdout) {
             Ok(value) => value,
-            Err(error) => panic!("{}: standard output is not one JSON object: {error}\n{}\n{}", self.line, self.stdout, self.stderr),
+            Err(error) => panic!(
+                "{}: standard output is not one JSON object: {error}\n{}\n{}",
+                self.line, self.stdout, self.stderr
+            ),
         }
     }
 
@@ -86,8 +96,13 @@ impl Master {
         let account = TransferAccount::ensure()?;
         let sshd = Sshd::start(&sshd::Options::default().account(account.name()))?;
         let directory = place::directory("master");
-        let mut master =
-            Self { certname: certname.to_owned(), directory, binary: within_reach(binary), sshd, sections: String::new() };
+        let mut master = Self {
+            certname: certname.to_owned(),
+            directory,
+            binary: within_reach(binary),
+            sshd,
+            sections: String::new(),
+        };
         master.configure("");
         Ok(master)
     }
@@ -175,7 +190,10 @@ impl Master {
             write(&path, pem.as_bytes());
             path.display().to_string()
         };
-        let (cert, key) = (file("nc-cert.pem", &client.certificate_pem), file("nc-key.pem", &client.key_pem));
+        let (cert, key) = (
+            file("nc-cert.pem", &client.certificate_pem),
+            file("nc-key.pem", &client.key_pem),
+        );
         place::set_mode(Path::new(&key), 0o600);
         let ca = file("nc-ca.pem", double.ca_pem());
         self.configure(&format!(
@@ -189,13 +207,22 @@ impl Master {
         let arguments: Vec<&str> = arguments.into_iter().collect();
         let mut command = self.command();
         command.args(&arguments);
-        finish(&mut command, format!("[{}] pefo {}", self.certname, arguments.join(" ")))
+        finish(
+            &mut command,
+            format!("[{}] pefo {}", self.certname, arguments.join(" ")),
+        )
     }
 
     /// The program with its configuration and a scrubbed environment, for runs that are to be killed.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
-        command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C");
+        command
+            .env_clear()
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
+            .env("LC_ALL", "C");
         command.arg("--config").arg(self.config_path());
         command
     }
@@ -207,8 +234,13 @@ impl Master {
 /// Where one of them fails.
 pub fn pair(active: &Master, passive: &Master) {
     let line = active.pefo(["init", "active"]).exits(0).stdout;
-    let back = passive.pefo(["init", "passive", "--join", line.trim()]).exits(0).stdout;
-    active.pefo(["init", "active", "--accept", back.trim()]).exits(0);
+    let back = passive
+        .pefo(["init", "passive", "--join", line.trim()])
+        .exits(0)
+        .stdout;
+    active
+        .pefo(["init", "active", "--accept", back.trim()])
+        .exits(0);
 }
 
 /// The `pefo` that was built beside the running test or example.
@@ -217,10 +249,17 @@ pub fn pair(active: &Master, passive: &Master) {
 /// Where it was not built.
 pub fn built_binary() -> PathBuf {
     let me = std::env::current_exe().unwrap_or_default();
-    let found = me.ancestors().skip(1).map(|dir| dir.join("pefo")).find(|path| path.is_file());
+    let found = me
+        .ancestors()
+        .skip(1)
+        .map(|dir| dir.join("pefo"))
+        .find(|path| path.is_file());
     match found {
         Some(path) => path,
-        None => panic!("pefo was not built beside {}: run 'cargo build -p pefo-cli' first, or 'make test'", me.display()),
+        None => panic!(
+            "pefo was not built beside {}: run 'cargo build -p pefo-cli' first, or 'make test'",
+            me.display()
+        ),
     }
 }
 
@@ -240,7 +279,11 @@ fn copy_of(binary: &Path) -> std::io::Result<PathBuf> {
     place::make_traversable(&bin);
     for entry in std::fs::read_dir(&bin)? {
         let path = entry?.path();
-        let is_old = path.metadata()?.modified()?.elapsed().is_ok_and(|age| age > Duration::from_secs(24 * 3600));
+        let is_old = path
+            .metadata()?
+            .modified()?
+            .elapsed()
+            .is_ok_and(|age| age > Duration::from_secs(24 * 3600));
         if is_old {
             std::fs::remove_dir_all(&path)?;
         }
@@ -250,7 +293,9 @@ fn copy_of(binary: &Path) -> std::io::Result<PathBuf> {
     let copy = directory.join("pefo");
     if !copy.exists() {
         // Made under another name and renamed: a test process beside this one may look for it now.
-        let part = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o755)).tempdir_in(&bin)?;
+        let part = tempfile::Builder::new()
+            .permissions(std::fs::Permissions::from_mode(0o755))
+            .tempdir_in(&bin)?;
         std::fs::copy(binary, part.path().join("pefo"))?;
         std::fs::set_permissions(part.path(), std::fs::Permissions::from_mode(0o755))?;
         match std::fs::rename(part.path(), &directory) {

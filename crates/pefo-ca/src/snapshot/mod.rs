@@ -229,13 +229,18 @@ impl Snapshot {
     /// # Errors
     /// `Refused` (`ca-source-unreadable`, `ca-source-empty`), retryable, naming the file.
     pub fn require_whole(&self) -> Result<()> {
+        const LOOK: &str =
+            "Look at the file on the source; restore it from a backup before anything is sent.";
         match self.lacks() {
-            Some((rule, what)) => Err(Error::refused(rule, what)
-                .hint("Look at the file on the source; restore it from a backup before anything is sent.")
-                .retryable(true)),
+            Some((rule, what)) => Err(Error::refused(rule, what).hint(LOOK).retryable(true)),
             None => match &self.ca_crl {
                 Part::Read(_) => Ok(()),
-                other => Err(Error::refused("ca-source-unreadable", format!("ca_crl.pem {}", other.reason())).retryable(true)),
+                other => Err(Error::refused(
+                    "ca-source-unreadable",
+                    format!("ca_crl.pem {}", other.reason()),
+                )
+                .hint(LOOK)
+                .retryable(true)),
             },
         }
     }

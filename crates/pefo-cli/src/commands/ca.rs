@@ -12,7 +12,10 @@ use crate::pipeline;
 
 /// On the passive: the plan of the newest generation. On the active: what a push would send.
 pub(super) fn diff(host: &Host) -> Result<Report> {
-    let dry = Change { dry_run: true, accept: Vec::new() };
+    let dry = Change {
+        dry_run: true,
+        accept: Vec::new(),
+    };
     let (station, _) = host.station()?;
     let report = match station.role {
         Role::Active => pipeline::push::run(host, &DataSet::Ca, &dry, false)?,
@@ -25,11 +28,21 @@ pub(super) fn diff(host: &Host) -> Result<Report> {
 pub(super) fn exclude(host: &Host) -> Result<Report> {
     let (station, _) = host.station()?;
     let passives = match station.role {
-        Role::Active => host.peers()?.into_iter().map(|peer| peer.certname).collect(),
+        Role::Active => host
+            .peers()?
+            .into_iter()
+            .map(|peer| peer.certname)
+            .collect(),
         Role::Passive => vec![host.config.site.certname.clone()],
     };
     let exclusions = pipeline::ca::exclusions(host, passives);
-    let text = exclusions.iter().map(|(name, reason)| format!("{name}: {reason}\n")).collect::<String>();
-    let details = exclusions.iter().map(|(name, reason)| json!({ "certname": name, "reason": reason })).collect::<Vec<_>>();
+    let text = exclusions
+        .iter()
+        .map(|(name, reason)| format!("{name}: {reason}\n"))
+        .collect::<String>();
+    let details = exclusions
+        .iter()
+        .map(|(name, reason)| json!({ "certname": name, "reason": reason }))
+        .collect::<Vec<_>>();
     Ok(Report::ok(json!(details), text).about(DataSet::Ca))
 }

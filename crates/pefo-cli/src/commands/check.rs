@@ -28,10 +28,20 @@ struct Point {
 /// Checks everything that this host's role needs.
 pub(super) fn run(host: &Host) -> Report {
     let mut points = Vec::new();
-    let mut add = |name, weight, outcome| points.push(Point { name, outcome, weight });
+    let mut add = |name, weight, outcome| {
+        points.push(Point {
+            name,
+            outcome,
+            weight,
+        })
+    };
     let station = host.station();
     let role = station.as_ref().ok().map(|(station, _)| station.role);
-    add("reign", Health::Critical, station.map(|(station, reign)| format!("{} in epoch {}", station.role, reign.epoch)));
+    add(
+        "reign",
+        Health::Critical,
+        station.map(|(station, reign)| format!("{} in epoch {}", station.role, reign.epoch)),
+    );
     add("state", Health::Critical, state(host));
     add("original", Health::Critical, original(host));
     add("spool", Health::Critical, spool(host));
@@ -40,21 +50,42 @@ pub(super) fn run(host: &Host) -> Report {
     if role == Some(Role::Active) {
         add("peer", Health::Critical, reach(host));
     }
-    add("ca", if role == Some(Role::Active) { Health::Critical } else { Health::Warning }, ca(host));
+    add(
+        "ca",
+        if role == Some(Role::Active) {
+            Health::Critical
+        } else {
+            Health::Warning
+        },
+        ca(host),
+    );
     if host.config.classifier.is_some() {
         add("classifier", Health::Critical, classifier(host));
     }
     if host.config.database.is_some() {
         add("database", Health::Critical, database(host));
     }
-    let health = points.iter().filter(|point| point.outcome.is_err()).map(|point| point.weight).max().unwrap_or(Health::Ok);
+    let health = points
+        .iter()
+        .filter(|point| point.outcome.is_err())
+        .map(|point| point.weight)
+        .max()
+        .unwrap_or(Health::Ok);
     let failed = points.iter().filter(|point| point.outcome.is_err()).count();
-    let mut text = format!("PEFO {}: {} points checked, {failed} failed\n", health.word(), points.len());
+    let mut text = format!(
+        "PEFO {}: {count} points checked, {failed} failed | 'failed'={failed} 'points'={count}\n",
+        health.word(),
+        count = points.len()
+    );
     for point in &points {
         match &point.outcome {
             Ok(what) => text.push_str(&format!("  ok       {:<12} {what}\n", point.name)),
             Err(error) => {
-                text.push_str(&format!("  {:<8} {:<12} {error}\n", point.weight.word().to_lowercase(), point.name));
+                text.push_str(&format!(
+                    "  {:<8} {:<12} {error}\n",
+                    point.weight.word().to_lowercase(),
+                    point.name
+                ));
                 if let Some(hint) = error.hint_text() {
                     text.push_str(&format!("           {:<12} hint: {hint}\n", ""));
                 }
@@ -77,23 +108,45 @@ fn bad(message: String, hint: &'static str) -> Error {
 
 /// Root's own: keys closed to everybody else.
 fn state(host: &Host) -> Result<String> {
-    for path in [host.state("keys"), host.state("keys/signing.key"), host.state("keys/sealing.key"), host.state("keys/ssh")] {
-        let meta = std::fs::metadata(&path).map_err(|error| Error::io("examine", &path, error).hint("run it as root, after 'pefo init'"))?;
+    for path in [
+        host.state("keys"),
+        host.state("keys/signing.key"),
+        host.state("keys/sealing.key"),
+        host.state("keys/ssh"),
+    ] {
+        let meta = std::fs::metadata(&path).map_err(|error| {
+            Error::io("examine", &path, error).hint("run it as root, after 'pefo init'")
+        })?;
         if meta.uid() != 0 || meta.permissions().mode() & 0o077 != 0 {
             return Err(bad(
-                format!("{} is open to others (owner {}, mode {:o})", path.display(), meta.uid(), meta.permissions().mode() & 0o7777),
+                format!(
+                    "{} is open to others (owner {}, mode {:o})",
+                    path.display(),
+                    meta.uid(),
+                    meta.permissions().mode() & 0o7777
+                ),
                 "chown root and chmod go-rwx it; if others may have read it, pair again with new keys",
             ));
         }
     }
-    Ok(format!("{} is root's own", host.config.site.state_dir.display()))
+    Ok(format!(
+        "{} is root's own",
+        host.config.site.state_dir.display()
+    ))
 }
 
 fn original(host: &Host) -> Result<String> {
     match armed_originals(host).as_slice() {
         [] => Ok("no script of the original module is armed".to_owned()),
         found => Err(bad(
-            format!("the original module is still at work: {}", found.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")),
+            format!(
+                "the original module is still at work: {}",
+                found
+                    .iter()
+                    .map(|path| path.display().to_string())
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
             "run 'pefo init … --retire-original'; it renames, so that it can be undone",
         )),
     }
@@ -102,17 +155,31 @@ fn original(host: &Host) -> Result<String> {
 /// The spool belongs to the transfer account and to nobody else.
 fn spool(host: &Host) -> Result<String> {
     let site = &host.config.site;
-    let found = account(&*host.launcher, &site.transfer_user)?
-        .ok_or_else(|| bad(format!("there is no account {}", site.transfer_user), "run 'pefo init'"))?;
-    let meta = std::fs::metadata(&site.spool_dir).map_err(|error| Error::io("examine", &site.spool_dir, error).hint("run 'pefo init'"))?;
+    let found = account(&*host.launcher, &site.transfer_user)?.ok_or_else(|| {
+        bad(
+            format!("there is no account {}", site.transfer_user),
+            "run 'pefo init'",
+        )
+    })?;
+    let meta = std::fs::metadata(&site.spool_dir)
+        .map_err(|error| Error::io("examine", &site.spool_dir, error).hint("run 'pefo init'"))?;
     if meta.uid() != found.uid || meta.permissions().mode() & 0o022 != 0 {
         return Err(bad(
-            format!("{} is not writable by {} alone", site.spool_dir.display(), site.transfer_user),
+            format!(
+                "{} is not writable by {} alone",
+                site.spool_dir.display(),
+                site.transfer_user
+            ),
             "chown it to the transfer account and chmod go-w it",
         ));
     }
-    let stat = rustix::fs::statvfs(&site.spool_dir).map_err(|error| Error::io("examine", &site.spool_dir, error.into()))?;
-    Ok(format!("{}, {} MiB free", site.spool_dir.display(), stat.f_bavail * stat.f_frsize / (1 << 20)))
+    let stat = rustix::fs::statvfs(&site.spool_dir)
+        .map_err(|error| Error::io("examine", &site.spool_dir, error.into()))?;
+    Ok(format!(
+        "{}, {} MiB free",
+        site.spool_dir.display(),
+        stat.f_bavail * stat.f_frsize / (1 << 20)
+    ))
 }
 
 /// Every paired peer's key stands in a file that is root's.
@@ -121,12 +188,22 @@ fn authorized(host: &Host) -> Result<String> {
     let text = String::from_utf8_lossy(&pefo_core::disk::read_capped(&path, 1 << 20)?).into_owned();
     let meta = std::fs::metadata(&path).map_err(|error| Error::io("examine", &path, error))?;
     if meta.uid() != 0 {
-        return Err(bad(format!("{} is not root's", path.display()), "the transfer account could lift its own restriction: chown root"));
+        return Err(bad(
+            format!("{} is not root's", path.display()),
+            "the transfer account could lift its own restriction: chown root",
+        ));
     }
     for peer in host.peers()? {
         let line = text.lines().find(|line| line.contains(&peer.ssh_key));
         if !line.is_some_and(|line| line.starts_with("restrict,command=\"")) {
-            return Err(bad(format!("{} does not bind {}'s key to 'pefo receive'", path.display(), peer.certname), "run 'pefo init' again with the peer's line"));
+            return Err(bad(
+                format!(
+                    "{} does not bind {}'s key to 'pefo receive'",
+                    path.display(),
+                    peer.certname
+                ),
+                "run 'pefo init' again with the peer's line",
+            ));
         }
     }
     Ok(format!("{} binds every peer's key", path.display()))
@@ -135,25 +212,46 @@ fn authorized(host: &Host) -> Result<String> {
 /// What sshd's configuration would forbid, as sshd itself tells it.
 fn sshd(host: &Host) -> Result<String> {
     if host.config.site.authorized_keys.is_some() {
-        return Ok("the keys' file is configured; the sshd that reads it is not looked at".to_owned());
+        return Ok(
+            "the keys' file is configured; the sshd that reads it is not looked at".to_owned(),
+        );
     }
     let user = &host.config.site.transfer_user;
-    let invocation = Invocation::new("sshd").arg("-T").arg("-C").arg(format!("user={user},host=localhost,addr=127.0.0.1"));
+    let invocation = Invocation::new("sshd")
+        .arg("-T")
+        .arg("-C")
+        .arg(format!("user={user},host=localhost,addr=127.0.0.1"));
     let finished = host.launcher.run(&invocation)?.success(&invocation)?;
     let text = String::from_utf8_lossy(&finished.stdout).into_owned();
-    let setting = |name: &str| text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")).map(str::to_owned));
+    let setting = |name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(&format!("{name} ")).map(str::to_owned))
+    };
     if setting("pubkeyauthentication").as_deref() == Some("no") {
-        return Err(bad("sshd's PubkeyAuthentication is no".to_owned(), "allow it for the transfer account with a Match block"));
+        return Err(bad(
+            "sshd's PubkeyAuthentication is no".to_owned(),
+            "allow it for the transfer account with a Match block",
+        ));
     }
-    for (name, allows) in [("allowusers", true), ("denyusers", false), ("allowgroups", true)] {
+    for (name, allows) in [
+        ("allowusers", true),
+        ("denyusers", false),
+        ("allowgroups", true),
+    ] {
         if let Some(value) = setting(name)
             && value.split(' ').any(|entry| entry == user) != allows
         {
-            return Err(bad(format!("sshd's {name} ({value}) keeps {user} out"), "name the transfer account there"));
+            return Err(bad(
+                format!("sshd's {name} ({value}) keeps {user} out"),
+                "name the transfer account there",
+            ));
         }
     }
     if let Some(command) = setting("forcecommand").filter(|command| command != "none") {
-        return Err(bad(format!("sshd's ForceCommand ({command}) replaces 'pefo receive'"), "exempt the transfer account with a Match block"));
+        return Err(bad(
+            format!("sshd's ForceCommand ({command}) replaces 'pefo receive'"),
+            "exempt the transfer account with a Match block",
+        ));
     }
     Ok(format!("sshd lets {user} in by key"))
 }
@@ -163,8 +261,13 @@ fn reach(host: &Host) -> Result<String> {
     let me = host.introduction()?;
     let mut seen = Vec::new();
     for peer in host.peers()? {
-        let connection = pipeline::push::connect(host, &me, &peer, &Purpose::acks()).map_err(|error| error.context(&peer.certname))?;
-        seen.push(format!("{} answers ({})", peer.certname, connection.peer().tool));
+        let connection = pipeline::push::connect(host, &me, &peer, &Purpose::acks())
+            .map_err(|error| error.context(&peer.certname))?;
+        seen.push(format!(
+            "{} answers ({})",
+            peer.certname,
+            connection.peer().tool
+        ));
         connection.close()?;
     }
     Ok(seen.join(", "))
@@ -175,7 +278,12 @@ fn ca(host: &Host) -> Result<String> {
     let snapshot = pipeline::ca::snapshot(host, &layout, pefo_ca::Exclusions::new())?;
     snapshot.require_whole()?;
     let summary = snapshot.summary();
-    Ok(format!("{}: {} certificates, {} revocations", layout.cadir().display(), summary.certificates, summary.revocations))
+    Ok(format!(
+        "{}: {} certificates, {} revocations",
+        layout.cadir().display(),
+        summary.certificates,
+        summary.revocations
+    ))
 }
 
 fn classifier(host: &Host) -> Result<String> {
@@ -187,11 +295,27 @@ fn classifier(host: &Host) -> Result<String> {
 fn database(host: &Host) -> Result<String> {
     let settings = pipeline::db::settings(host)?;
     let found = pipeline::db::perform(host, Stage::List)?;
-    let names: Vec<&str> = found.as_array().into_iter().flatten().filter_map(|database| database.get("name")?.as_str()).collect();
-    let missing: Vec<&String> = settings.names.iter().filter(|name| !names.contains(&name.as_str())).collect();
+    let names: Vec<&str> = found
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|database| database.get("name")?.as_str())
+        .collect();
+    let missing: Vec<&String> = settings
+        .names
+        .iter()
+        .filter(|name| !names.contains(&name.as_str()))
+        .collect();
     let is_active = host.require(Role::Active).is_ok();
     if is_active && !missing.is_empty() {
-        return Err(bad(format!("configured and not there: {missing:?}"), "'pefo db list' shows what the server has"));
+        return Err(bad(
+            format!("configured and not there: {missing:?}"),
+            "'pefo db list' shows what the server has",
+        ));
     }
-    Ok(format!("{} of {} configured databases are there", settings.names.len() - missing.len(), settings.names.len()))
+    Ok(format!(
+        "{} of {} configured databases are there",
+        settings.names.len() - missing.len(),
+        settings.names.len()
+    ))
 }

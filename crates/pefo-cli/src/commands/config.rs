@@ -16,13 +16,18 @@ pub(super) fn example() -> Report {
 /// Says whether the file is sound.
 pub(super) fn check(path: &Path) -> Result<Report> {
     let config = Config::load(path)?;
-    Ok(Report::ok(json!({ "certname": config.site.certname }), format!("{}: ok\n", path.display())))
+    Ok(Report::ok(
+        json!({ "certname": config.site.certname }),
+        format!("{}: ok\n", path.display()),
+    ))
 }
 
 /// Prints the configuration with its defaults.
 pub(super) fn show(path: &Path) -> Result<Report> {
     let config = Config::load(path)?;
-    let text = toml::to_string(&config).map_err(|error| Error::invalid(format!("write the configuration: {error}")))?;
-    let details = serde_json::to_value(&config).map_err(|error| Error::invalid(format!("write the configuration: {error}")))?;
+    let text = toml::to_string(&config)
+        .map_err(|error| Error::invalid(format!("write the configuration: {error}")))?;
+    let details = serde_json::to_value(&config)
+        .map_err(|error| Error::invalid(format!("write the configuration: {error}")))?;
     Ok(Report::ok(details, text))
 }

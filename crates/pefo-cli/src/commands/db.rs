@@ -19,7 +19,9 @@ pub(super) fn dump(host: &Host, names: &[String], dry_run: &DryRun) -> Result<Re
     host.require(Role::Active)?;
     let mut reports = Vec::new();
     for dataset in super::databases(host, names)? {
-        let DataSet::Database(name) = &dataset else { continue };
+        let DataSet::Database(name) = &dataset else {
+            continue;
+        };
         let report = dump_one(host, name, dry_run).unwrap_or_else(Report::failed);
         reports.push(report.about(dataset));
     }
@@ -30,19 +32,34 @@ fn dump_one(host: &Host, name: &str, dry_run: &DryRun) -> Result<Report> {
     let dataset = DataSet::Database(name.to_owned());
     if dry_run.dry_run {
         let databases = perform(host, Stage::List)?;
-        let found = databases.as_array().into_iter().flatten().any(|database| database.get("name") == Some(&json!(name)));
+        let found = databases
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|database| database.get("name") == Some(&json!(name)));
         return if found {
             Ok(Report::ok(json!({}), format!("{dataset}: would dump\n")))
         } else {
-            Err(Error::new(pefo_core::ErrorKind::NotFound, format!("database {name:?} does not exist")).hint("'pefo db list' shows those that do"))
+            Err(Error::new(
+                pefo_core::ErrorKind::NotFound,
+                format!("database {name:?} does not exist"),
+            )
+            .hint("'pefo db list' shows those that do"))
         };
     }
     let _lock = host.lock(&format!("push-{}", dataset.dir_name()))?;
     let scratch = Scratch::new(host, &dataset)?;
     let (dir, manifest) = keep_dump(host, name, scratch.path())?;
     let (tables, rows) = (manifest.state.tables(), manifest.state.rows());
-    let details = json!({ "dir": dir, "tables": tables, "rows": rows, "wal": manifest.wal_lsn.to_string() });
-    Ok(Report::ok(details, format!("{dataset}: dumped {tables} tables with {rows} rows to {}\n", dir.display())))
+    let details =
+        json!({ "dir": dir, "tables": tables, "rows": rows, "wal": manifest.wal_lsn.to_string() });
+    Ok(Report::ok(
+        details,
+        format!(
+            "{dataset}: dumped {tables} tables with {rows} rows to {}\n",
+            dir.display()
+        ),
+    ))
 }
 
 /// The server's databases, those that stand in no configuration marked.
@@ -54,18 +71,29 @@ pub(super) fn list(host: &Host) -> Result<Report> {
         let field = |name: &str| database.get(name).cloned().unwrap_or(Value::Null);
         let name = field("name").as_str().unwrap_or_default().to_owned();
         let is_configured = configured.contains(&name);
-        let mark = match (is_configured, field("purpose") == json!("ordinary"), field("is_template") == json!(true)) {
+        let mark = match (
+            is_configured,
+            field("purpose") == json!("ordinary"),
+            field("is_template") == json!(true),
+        ) {
             (true, _, _) => "kept in step",
             (false, true, false) if name != "postgres" => "NOT in the configuration",
             _ => "",
         };
-        text.push_str(&format!("{name:<40} {:>14} bytes  {mark}\n", field("size_bytes").to_string()));
+        text.push_str(&format!(
+            "{name:<40} {:>14} bytes  {mark}\n",
+            field("size_bytes").to_string()
+        ));
         if let Some(database) = database.as_object_mut() {
             database.insert("configured".to_owned(), json!(is_configured));
         }
     }
     for name in configured {
-        let exists = databases.as_array().into_iter().flatten().any(|database| database.get("name") == Some(&json!(name)));
+        let exists = databases
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|database| database.get("name") == Some(&json!(name)));
         if !exists {
             text.push_str(&format!("{name:<40} is configured and does not exist\n"));
         }
@@ -73,8 +101,13 @@ pub(super) fn list(host: &Host) -> Result<Report> {
     Ok(Report::ok(databases, text))
 }
 
-/// Answers one stage on standard output.
+/// Answers one stage on standard output. It dies with the pefo that started it: that one held the lock,
+/// and the next run must not meet a restore that nobody waits for.
 pub(super) fn stage() -> ExitCode {
+    use rustix::process::{Signal, set_parent_process_death_signal};
+    if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
+        tracing::warn!(%error, "this stage will outlive a pefo that is killed");
+    }
     let answer = match read_request() {
         Ok(request) => answer(&request),
         Err(_) => return ExitCode::FAILURE,

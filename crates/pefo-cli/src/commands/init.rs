@@ -46,12 +46,19 @@ const DIRECTORIES: [(&str, u32); 14] = [
 
 /// `pefo init active`.
 pub(super) fn active(host: &Host, accept: Option<&str>, options: &InitOptions) -> Result<Report> {
-    let peer = accept.map(Introduction::parse).transpose()?;
+    let peer = accept.map(read_line).transpose()?;
     require_tools(host)?;
-    let known = if host.is_initialised() { Some(host.introduction()?) } else { None };
+    let known = if host.is_initialised() {
+        Some(host.introduction()?)
+    } else {
+        None
+    };
     if let Some(peer) = &peer {
         let Some(me) = &known else {
-            return Err(Error::new(ErrorKind::Config, "this host has not been set up yet").hint("run 'pefo init active' first, without --accept"));
+            return Err(
+                Error::new(ErrorKind::Config, "this host has not been set up yet")
+                    .hint("run 'pefo init active' first, without --accept"),
+            );
         };
         acceptable(me, peer)?;
     }
@@ -69,41 +76,57 @@ pub(super) fn active(host: &Host, accept: Option<&str>, options: &InitOptions) -
         None => Site::from_random(random_bytes(&system_random())?),
     };
     if !host.station_path().exists() {
-        Station::found(&site, &host.config.site.certname, &key, host.clock.now())?.store(&host.disk, &host.station_path())?;
+        Station::found(&site, &host.config.site.certname, &key, host.clock.now())?
+            .store(&host.disk, &host.station_path())?;
     }
     let me = introduce(host, site, &key)?;
     let Some(peer) = peer else {
         let line = me.line()?;
-        return Ok(Report::ok(json!({ "line": line, "introduction": me }), format!("{line}\n")));
+        return Ok(Report::ok(
+            json!({ "line": line, "introduction": me }),
+            format!("{line}\n"),
+        ));
     };
     pin(host, &peer)?;
     // The proof: a real login with the pinned host key, and a handshake with the other side's pefo.
     let connection = pipeline::push::connect(host, &me, &peer, &Purpose::acks())?;
     let seen = connection.peer().clone();
     connection.close()?;
-    let text = format!("paired with {} ({}, {}): login and handshake proved\n", seen.certname, seen.role, seen.tool);
+    let text = format!(
+        "paired with {} ({}, {}): login and handshake proved\n",
+        seen.certname, seen.role, seen.tool
+    );
     Ok(Report::ok(json!({ "peer": peer, "tool": seen.tool }), text))
 }
 
 /// `pefo init passive --join`.
 pub(super) fn passive(host: &Host, join: &str, options: &InitOptions) -> Result<Report> {
-    let peer = Introduction::parse(join)?;
+    let peer = read_line(join)?;
     require_tools(host)?;
     let certname = &host.config.site.certname;
     if peer.certname == *certname {
-        return Err(Error::new(ErrorKind::Config, format!("the line is this host's own: both are {certname}"))
-            .hint("run 'pefo init passive' on the other master, or mend site.certname here"));
+        return Err(Error::new(
+            ErrorKind::Config,
+            format!("the line is this host's own: both are {certname}"),
+        )
+        .hint("run 'pefo init passive' on the other master, or mend site.certname here"));
     }
     let Some(record) = peer.reign.as_ref().filter(|_| peer.role == Role::Active) else {
-        return Err(Error::new(ErrorKind::Config, format!("the line is of {}, which is not an active", peer.certname))
-            .hint("use the line that 'pefo init active' printed"));
+        return Err(Error::new(
+            ErrorKind::Config,
+            format!("the line is of {}, which is not an active", peer.certname),
+        )
+        .hint("use the line that 'pefo init active' printed"));
     };
     reign::check(record.as_bytes(), &peer.site, &[peer.signing])?;
     if host.is_initialised() {
         let me = host.introduction()?;
         if me.site != peer.site {
-            return Err(Error::refused("other-site", format!("this host is already paired, as site {}", me.site.as_str()))
-                .hint("a spare belongs to one pair; remove its state directory to set it up anew"));
+            return Err(Error::refused(
+                "other-site",
+                format!("this host is already paired, as site {}", me.site.as_str()),
+            )
+            .hint("a spare belongs to one pair; remove its state directory to set it up anew"));
         }
         host.require(Role::Passive)?;
     }
@@ -116,11 +139,15 @@ pub(super) fn passive(host: &Host, join: &str, options: &InitOptions) -> Result<
     let key = signing_key(host)?;
     pin(host, &peer)?;
     if !host.station_path().exists() {
-        Station::new(Role::Passive, record.as_bytes(), None)?.store(&host.disk, &host.station_path())?;
+        Station::new(Role::Passive, record.as_bytes(), None)?
+            .store(&host.disk, &host.station_path())?;
     }
     let me = introduce(host, peer.site.clone(), &key)?;
     let line = me.line()?;
-    Ok(Report::ok(json!({ "line": line, "introduction": me }), format!("{line}\n")))
+    Ok(Report::ok(
+        json!({ "line": line, "introduction": me }),
+        format!("{line}\n"),
+    ))
 }
 
 fn plan(host: &Host, role: &str, peer: Option<&Introduction>) -> Report {
@@ -133,19 +160,39 @@ fn plan(host: &Host, role: &str, peer: Option<&Introduction>) -> Report {
         site.transfer_user
     );
     if let Some(peer) = peer {
-        text.push_str(&format!("would pin {} at {}:{} and let its key run 'pefo receive' only\n", peer.certname, peer.host, peer.port));
+        text.push_str(&format!(
+            "would pin {} at {}:{} and let its key run 'pefo receive' only\n",
+            peer.certname, peer.host, peer.port
+        ));
     }
     Report::ok(json!({ "role": role, "peer": peer }), text)
+}
+
+/// A pairing line as it stands on the command line: a damaged one is a wrong argument.
+fn read_line(line: &str) -> Result<Introduction> {
+    Introduction::parse(line).map_err(|error| {
+        let hint = error
+            .hint_text()
+            .unwrap_or("copy the whole line again, as 'pefo init' printed it on the other master")
+            .to_owned();
+        Error::new(ErrorKind::Config, error.message().to_owned())
+            .with_source(error)
+            .hint(hint)
+    })
 }
 
 /// A peer must be of the same site, and another host.
 fn acceptable(me: &Introduction, peer: &Introduction) -> Result<()> {
     if peer.site != me.site {
-        return Err(Error::refused("other-site", format!("{} belongs to another pair", peer.certname))
-            .hint("join it with the line this host printed: pefo init passive --join LINE"));
+        return Err(Error::refused(
+            "other-site",
+            format!("{} belongs to another pair", peer.certname),
+        )
+        .hint("join it with the line this host printed: pefo init passive --join LINE"));
     }
     if peer.certname == me.certname || peer.signing == me.signing {
-        return Err(Error::new(ErrorKind::Config, "the line is this host's own").hint("use the line that the passive printed"));
+        return Err(Error::new(ErrorKind::Config, "the line is this host's own")
+            .hint("use the line that the passive printed"));
     }
     Ok(())
 }
@@ -153,13 +200,24 @@ fn acceptable(me: &Introduction, peer: &Introduction) -> Result<()> {
 fn require_tools(host: &Host) -> Result<()> {
     let me = rustix::process::geteuid();
     if !me.is_root() {
-        return Err(Error::new(ErrorKind::Denied, "init needs root: it makes an account and root's own state")
-            .hint("run it with sudo"));
+        return Err(Error::new(
+            ErrorKind::Denied,
+            "init needs root: it makes an account and root's own state",
+        )
+        .hint("run it with sudo"));
     }
     for key in &host.config.transport.host_keys {
         if !key.exists() {
-            return Err(Error::new(ErrorKind::Config, format!("{} does not exist: this host has no sshd to reach it by", key.display()))
-                .hint("install openssh-server, or name its public host keys in [transport] host_keys"));
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "{} does not exist: this host has no sshd to reach it by",
+                    key.display()
+                ),
+            )
+            .hint(
+                "install openssh-server, or name its public host keys in [transport] host_keys",
+            ));
         }
     }
     Ok(())
@@ -167,9 +225,11 @@ fn require_tools(host: &Host) -> Result<()> {
 
 /// Directories and the transfer account.
 fn prepare(host: &Host) -> Result<()> {
-    host.disk.create_dir_all(&host.config.site.state_dir, &Attributes::mode(0o711))?;
+    host.disk
+        .create_dir_all(&host.config.site.state_dir, &Attributes::mode(0o711))?;
     for (name, mode) in DIRECTORIES {
-        host.disk.create_dir(&host.state(name), &Attributes::mode(mode))?;
+        host.disk
+            .create_dir(&host.state(name), &Attributes::mode(mode))?;
     }
     accounts::transfer(host)?;
     Ok(())
@@ -177,12 +237,20 @@ fn prepare(host: &Host) -> Result<()> {
 
 fn signing_key(host: &Host) -> Result<SigningKey> {
     let path = host.state("keys/signing.key");
-    if path.exists() { SigningKey::load(&path) } else { SigningKey::create(&host.disk, &path, &system_random()) }
+    if path.exists() {
+        SigningKey::load(&path)
+    } else {
+        SigningKey::create(&host.disk, &path, &system_random())
+    }
 }
 
 fn unsealing_key(host: &Host) -> Result<UnsealingKey> {
     let path = host.state("keys/sealing.key");
-    if path.exists() { UnsealingKey::load(&path) } else { UnsealingKey::create(&host.disk, &path) }
+    if path.exists() {
+        UnsealingKey::load(&path)
+    } else {
+        UnsealingKey::create(&host.disk, &path)
+    }
 }
 
 fn ssh_key(host: &Host) -> Result<String> {
@@ -190,7 +258,10 @@ fn ssh_key(host: &Host) -> Result<String> {
     if !path.exists() {
         // ssh-keygen writes in place: under another name first, and the private half is renamed last, so
         // that a key which stands there is whole.
-        let (part, part_public) = (host.state("keys/.pefo-ssh.tmp"), host.state("keys/.pefo-ssh.tmp.pub"));
+        let (part, part_public) = (
+            host.state("keys/.pefo-ssh.tmp"),
+            host.state("keys/.pefo-ssh.tmp.pub"),
+        );
         host.disk.remove_file(&part)?;
         host.disk.remove_file(&part_public)?;
         let invocation = Invocation::new("ssh-keygen")
@@ -217,7 +288,10 @@ fn public_key_line(path: &std::path::Path) -> Result<String> {
     let text = String::from_utf8_lossy(&bytes);
     match text.lines().next() {
         Some(line) if line.split(' ').count() >= 2 => Ok(line.trim().to_owned()),
-        _ => Err(Error::invalid(format!("{} holds no public key", path.display()))),
+        _ => Err(Error::invalid(format!(
+            "{} holds no public key",
+            path.display()
+        ))),
     }
 }
 
@@ -225,7 +299,12 @@ fn public_key_line(path: &std::path::Path) -> Result<String> {
 fn introduce(host: &Host, site: Site, key: &SigningKey) -> Result<Introduction> {
     let config = &host.config;
     let station = Station::load(&host.station_path())?;
-    let host_keys = config.transport.host_keys.iter().map(|path| public_key_line(path)).collect::<Result<Vec<_>>>()?;
+    let host_keys = config
+        .transport
+        .host_keys
+        .iter()
+        .map(|path| public_key_line(path))
+        .collect::<Result<Vec<_>>>()?;
     let me = Introduction {
         format: 1,
         site,
@@ -235,8 +314,15 @@ fn introduce(host: &Host, site: Site, key: &SigningKey) -> Result<Introduction> 
         sealing: unsealing_key(host)?.recipient(),
         ssh_key: ssh_key(host)?,
         // The comment names the machine it was made on; only type and key are pinned.
-        host_keys: host_keys.iter().map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect(),
-        host: config.transport.host.clone().unwrap_or_else(|| config.site.certname.to_string()),
+        host_keys: host_keys
+            .iter()
+            .map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" "))
+            .collect(),
+        host: config
+            .transport
+            .host
+            .clone()
+            .unwrap_or_else(|| config.site.certname.to_string()),
         port: config.transport.port,
         user: config.site.transfer_user.clone(),
         ca_fingerprint: pipeline::ca::fingerprint(host),
@@ -248,12 +334,20 @@ fn introduce(host: &Host, site: Site, key: &SigningKey) -> Result<Introduction> 
 
 /// Remembers a peer and lets its key run the receiver, and nothing else.
 fn pin(host: &Host, peer: &Introduction) -> Result<()> {
-    let path = host.state("public/peers").join(format!("{}.json", peer.certname));
+    let path = host
+        .state("public/peers")
+        .join(format!("{}.json", peer.certname));
     if let Some(known) = record::load::<Introduction>(&path)?
         && known.signing != peer.signing
     {
-        return Err(Error::refused("peer-key-changed", format!("{} is paired already, with another key", peer.certname))
-            .hint(format!("if that host was set up anew, remove {} and pair again", path.display())));
+        return Err(Error::refused(
+            "peer-key-changed",
+            format!("{} is paired already, with another key", peer.certname),
+        )
+        .hint(format!(
+            "if that host was set up anew, remove {} and pair again",
+            path.display()
+        )));
     }
     host.store_json(&path, peer, 0o644)?;
     accounts::authorize(host)

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use pefo_core::generation::DataSet;
 use pefo_core::run::RunRecord;
-use pefo_core::{Error, Result};
+use pefo_core::{Error, ErrorKind, Result};
 
 use crate::arguments::{Arguments, Ca, Change, Command, Config, Db, Init, LogFormat, Nc, Schedule};
 use crate::host::Host;
@@ -34,7 +34,11 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     report.print(command, arguments.json, arguments.quiet);
     if arguments.log_format == LogFormat::PeFailover {
         use std::io::Write as _;
-        drop(std::io::stderr().lock().write_all(report.pe_failover_line(command).as_bytes()));
+        drop(
+            std::io::stderr()
+                .lock()
+                .write_all(report.pe_failover_line(command).as_bytes()),
+        );
     }
     ExitCode::from(report.code())
 }
@@ -49,25 +53,41 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
     }
     let host = Host::load(&arguments.config)?;
     match &arguments.command {
-        Command::Init(Init::Active { accept, options }) => init::active(&host, accept.as_deref(), options),
+        Command::Init(Init::Active { accept, options }) => {
+            init::active(&host, accept.as_deref(), options)
+        }
         Command::Init(Init::Passive { join, options }) => init::passive(&host, join, options),
         Command::Check => Ok(check::run(&host)),
         Command::Status => Ok(status::run(&host)),
         Command::Schedule(Schedule::Print { format }) => schedule::print(&host, *format),
         Command::Ca(Ca::Diff) => ca::diff(&host),
         Command::Ca(Ca::Exclude) => ca::exclude(&host),
-        Command::Ca(Ca::Push { seed, change }) => push(&host, command, &[DataSet::Ca], change, *seed),
+        Command::Ca(Ca::Push { seed, change }) => {
+            push(&host, command, &[DataSet::Ca], change, *seed)
+        }
         Command::Ca(Ca::Apply { change }) => apply(&host, command, &[DataSet::Ca], change),
         Command::Nc(Nc::Export { change }) => nc::export(&host, change),
         Command::Nc(Nc::Diff) => nc::diff(&host),
-        Command::Nc(Nc::Push { change }) => push(&host, command, &[DataSet::Classifier], change, false),
-        Command::Nc(Nc::Restore { change }) => apply(&host, command, &[DataSet::Classifier], change),
+        Command::Nc(Nc::Push { change }) => {
+            push(&host, command, &[DataSet::Classifier], change, false)
+        }
+        Command::Nc(Nc::Restore { change }) => {
+            apply(&host, command, &[DataSet::Classifier], change)
+        }
         Command::Db(Db::Dump { names, dry_run }) => db::dump(&host, names, dry_run),
         Command::Db(Db::List) => db::list(&host),
-        Command::Db(Db::Push { names, change }) => push(&host, command, &databases(&host, names)?, change, false),
-        Command::Db(Db::Restore { names, change }) => apply(&host, command, &databases(&host, names)?, change),
-        Command::Push { datasets, change } => push(&host, command, &chosen(&host, datasets), change, false),
-        Command::Apply { datasets, change } => apply(&host, command, &chosen(&host, datasets), change),
+        Command::Db(Db::Push { names, change }) => {
+            push(&host, command, &databases(&host, names)?, change, false)
+        }
+        Command::Db(Db::Restore { names, change }) => {
+            apply(&host, command, &databases(&host, names)?, change)
+        }
+        Command::Push { datasets, change } => {
+            push(&host, command, &chosen(&host, datasets), change, false)
+        }
+        Command::Apply { datasets, change } => {
+            apply(&host, command, &chosen(&host, datasets), change)
+        }
         Command::Config(_) | Command::Receive | Command::Db(Db::Stage) => {
             Err(Error::invalid("handled before the configuration is read"))
         }
@@ -75,46 +95,95 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
 }
 
 fn chosen(host: &Host, named: &[DataSet]) -> Vec<DataSet> {
-    if named.is_empty() { host.datasets() } else { named.to_vec() }
+    if named.is_empty() {
+        host.datasets()
+    } else {
+        named.to_vec()
+    }
 }
 
 /// The databases named on the command line, or those of the configuration.
 fn databases(host: &Host, names: &[String]) -> Result<Vec<DataSet>> {
-    let configured = || host.config.database.iter().flat_map(|database| database.names.clone()).collect();
-    let names: Vec<String> = if names.is_empty() { configured() } else { names.to_vec() };
+    let configured = || {
+        host.config
+            .database
+            .iter()
+            .flat_map(|database| database.names.clone())
+            .collect()
+    };
+    let names: Vec<String> = if names.is_empty() {
+        configured()
+    } else {
+        names.to_vec()
+    };
     if names.is_empty() {
-        return Err(Error::new(pefo_core::ErrorKind::Config, "no database is named, here or in the configuration")
-            .hint("add a [database] section with names = [\"pe-rbac\"]"));
+        return Err(Error::new(
+            ErrorKind::Config,
+            "no database is named, here or in the configuration",
+        )
+        .hint("add a [database] section with names = [\"pe-rbac\"]"));
     }
-    names.into_iter().map(|name| format!("db:{name}").parse()).collect()
+    names
+        .into_iter()
+        .map(|name| format!("db:{name}").parse())
+        .collect()
 }
 
-fn push(host: &Host, command: &str, datasets: &[DataSet], change: &Change, seed: bool) -> Result<Report> {
+fn push(
+    host: &Host,
+    command: &str,
+    datasets: &[DataSet],
+    change: &Change,
+    seed: bool,
+) -> Result<Report> {
     let reports = datasets.iter().map(|dataset| {
-        recorded(host, command, dataset, change, || pipeline::push::run(host, dataset, change, seed))
+        recorded(host, command, dataset, change, || {
+            pipeline::push::run(host, dataset, change, seed)
+        })
     });
     Ok(one_or_all(reports.collect()))
 }
 
 fn apply(host: &Host, command: &str, datasets: &[DataSet], change: &Change) -> Result<Report> {
     let reports = datasets.iter().map(|dataset| {
-        recorded(host, command, dataset, change, || pipeline::apply::run(host, dataset, change))
+        recorded(host, command, dataset, change, || {
+            pipeline::apply::run(host, dataset, change)
+        })
     });
     Ok(one_or_all(reports.collect()))
 }
 
 fn one_or_all(mut reports: Vec<Report>) -> Report {
-    if reports.len() == 1 { reports.remove(0) } else { Report::all(reports) }
+    if reports.len() == 1 {
+        reports.remove(0)
+    } else {
+        Report::all(reports)
+    }
 }
 
 /// Runs one data set's part and keeps a record of it; a dry run leaves none.
-fn recorded(host: &Host, command: &str, dataset: &DataSet, change: &Change, run: impl FnOnce() -> Result<Report>) -> Report {
+fn recorded(
+    host: &Host,
+    command: &str,
+    dataset: &DataSet,
+    change: &Change,
+    run: impl FnOnce() -> Result<Report>,
+) -> Report {
     let began = host.clock.now();
     let mut report = run().unwrap_or_else(Report::failed).about(dataset.clone());
-    if change.dry_run || !host.is_initialised() {
+    // The other role's command, called here by mistake, says nothing of how this host does.
+    let is_misplaced = report
+        .errors
+        .first()
+        .is_some_and(|error| error.kind() == ErrorKind::WrongRole);
+    if change.dry_run || is_misplaced || !host.is_initialised() {
         return report;
     }
-    let position = report.details.get("generation").and_then(|value| value.as_str()).and_then(|text| text.parse().ok());
+    let position = report
+        .details
+        .get("generation")
+        .and_then(|value| value.as_str())
+        .and_then(|text| text.parse().ok());
     let record = RunRecord {
         format: 1,
         command: command.to_owned(),

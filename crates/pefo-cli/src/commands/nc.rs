@@ -23,29 +23,57 @@ pub(super) fn export(host: &Host, change: &Change) -> Result<Report> {
         "unchanged": export.unchanged,
         "accepted": export.accepted,
     });
-    let verb = if change.dry_run { "would export" } else { "exported" };
-    let text = format!("nc: {verb} {} groups to {}\n", export.envelope.count(), path.display());
-    let report = if export.unchanged { Report::unchanged(details, text) } else { Report::ok(details, text) };
+    let verb = if change.dry_run {
+        "would export"
+    } else {
+        "exported"
+    };
+    let text = format!(
+        "nc: {verb} {} groups to {}\n",
+        export.envelope.count(),
+        path.display()
+    );
+    let report = if export.unchanged {
+        Report::unchanged(details, text)
+    } else {
+        Report::ok(details, text)
+    };
     Ok(report.about(DataSet::Classifier))
 }
 
 /// On the passive: the import plan of the newest generation. On the active: what changed since the last
 /// good export.
 pub(super) fn diff(host: &Host) -> Result<Report> {
-    let dry = Change { dry_run: true, accept: Vec::new() };
+    let dry = Change {
+        dry_run: true,
+        accept: Vec::new(),
+    };
     let (station, _) = host.station()?;
     if station.role == Role::Passive {
-        return Ok(pipeline::apply::show(host, &DataSet::Classifier, &dry)?.about(DataSet::Classifier));
+        return Ok(
+            pipeline::apply::show(host, &DataSet::Classifier, &dry)?.about(DataSet::Classifier)
+        );
     }
     let before = pipeline::nc::last_export(host)?;
     let now = pipeline::nc::export_now(host, &dry)?;
     let report = match before {
-        None => Report::ok(json!({ "groups": now.envelope.count() }), format!("nc: {} groups, nothing was exported yet\n", now.envelope.count())),
+        None => Report::ok(
+            json!({ "groups": now.envelope.count() }),
+            format!(
+                "nc: {} groups, nothing was exported yet\n",
+                now.envelope.count()
+            ),
+        ),
         Some(before) => {
             let diff = TreeDiff::between(&before.tree, &now.envelope.tree);
             let text = diff.to_string();
-            let details = serde_json::to_value(&diff).map_err(|error| pefo_core::Error::invalid(format!("write the diff: {error}")))?;
-            if diff.is_empty() { Report::unchanged(details, "nc: unchanged since the last good export\n") } else { Report::ok(details, text) }
+            let details = serde_json::to_value(&diff)
+                .map_err(|error| pefo_core::Error::invalid(format!("write the diff: {error}")))?;
+            if diff.is_empty() {
+                Report::unchanged(details, "nc: unchanged since the last good export\n")
+            } else {
+                Report::ok(details, text)
+            }
         }
     };
     Ok(report.about(DataSet::Classifier))

@@ -22,7 +22,10 @@ pub(super) fn run(config: &Path) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let outcome = outcome_of(error.kind());
-            let report = Report { outcome, ..Report::failed(error) };
+            let report = Report {
+                outcome,
+                ..Report::failed(error)
+            };
             report.print("receive", false, true);
             ExitCode::from(report.code())
         }
@@ -30,7 +33,8 @@ pub(super) fn run(config: &Path) -> ExitCode {
 }
 
 fn serve(config: &Path) -> Result<()> {
-    let asked = std::env::var_os("SSH_ORIGINAL_COMMAND").map(|command| command.to_string_lossy().into_owned());
+    let asked = std::env::var_os("SSH_ORIGINAL_COMMAND")
+        .map(|command| command.to_string_lossy().into_owned());
     receive::check_original_command(asked.as_deref())?;
     let host = Host::load(config)?;
     let me = host.introduction()?;
@@ -47,10 +51,18 @@ fn serve(config: &Path) -> Result<()> {
     )
     .limits(Limits::default().keep(host.config.retention.generations));
     let stdin = std::io::stdin();
-    let line = stdin.as_fd().try_clone_to_owned().map_err(|error| Error::new(ErrorKind::Io, "take standard input over").with_source(error))?;
+    let line = stdin.as_fd().try_clone_to_owned().map_err(|error| {
+        Error::new(ErrorKind::Io, "take standard input over").with_source(error)
+    })?;
     // A peer that says nothing for so long is gone, whatever TCP believes.
     let mut line = IdleLimited::new(File::from(line), IDLE_LIMIT);
-    let served = receive::serve(&mut line, &mut std::io::stdout().lock(), &options, &host.disk, &*host.clock)?;
+    let served = receive::serve(
+        &mut line,
+        &mut std::io::stdout().lock(),
+        &options,
+        &host.disk,
+        &*host.clock,
+    )?;
     tracing::info!(?served, "session ended");
     Ok(())
 }

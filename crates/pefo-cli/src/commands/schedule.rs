@@ -1,6 +1,5 @@
 //! `pefo schedule print`: when each command runs, at the original module's times by default.
 
-
 use pefo_core::Result;
 use pefo_core::reign::Role;
 use serde_json::json;
@@ -18,23 +17,45 @@ struct Entry {
 
 fn entries(host: &Host, role: Role) -> Vec<Entry> {
     let times = &host.config.schedule;
-    let (classifier, database) = (host.config.classifier.is_some(), host.config.database.is_some());
+    let (classifier, database) = (
+        host.config.classifier.is_some(),
+        host.config.database.is_some(),
+    );
     let mut entries = Vec::new();
     let mut add = |wanted: bool, minute, command, what| {
         if wanted {
-            entries.push(Entry { minute, command, what });
+            entries.push(Entry {
+                minute,
+                command,
+                what,
+            });
         }
     };
     match role {
         Role::Active => {
             add(true, None, "ca push", "certificates and revocations");
-            add(classifier, Some(times.export_minute), "nc push", "classification");
+            add(
+                classifier,
+                Some(times.export_minute),
+                "nc push",
+                "classification",
+            );
             add(database, Some(times.push_minute), "db push", "databases");
         }
         Role::Passive => {
             add(true, None, "ca apply", "certificates and revocations");
-            add(classifier, Some(times.restore_classifier_minute), "nc restore", "classification");
-            add(database, Some(times.restore_database_minute), "db restore", "databases");
+            add(
+                classifier,
+                Some(times.restore_classifier_minute),
+                "nc restore",
+                "classification",
+            );
+            add(
+                database,
+                Some(times.restore_database_minute),
+                "db restore",
+                "databases",
+            );
         }
     }
     entries
@@ -47,24 +68,42 @@ pub(super) fn print(host: &Host, format: ScheduleFormat) -> Result<Report> {
         .map_or_else(|_| "pefo".to_owned(), |path| path.display().to_string());
     let config = host.config_path.display().to_string();
     let entries = entries(host, station.role);
-    let mut text = format!("# pefo on {}, {}\n", host.config.site.certname, station.role);
+    let mut text = format!(
+        "# pefo on {}, {}\n",
+        host.config.site.certname, station.role
+    );
     for entry in &entries {
         text.push_str(&match format {
             ScheduleFormat::Cron => cron(entry, &program, &config),
             ScheduleFormat::Systemd => systemd(entry, &program, &config),
         });
     }
-    let details = entries.iter().map(|entry| json!({ "minute": entry.minute, "command": entry.command })).collect::<Vec<_>>();
-    Ok(Report::ok(json!({ "role": station.role, "entries": details }), text))
+    let details = entries
+        .iter()
+        .map(|entry| json!({ "minute": entry.minute, "command": entry.command }))
+        .collect::<Vec<_>>();
+    Ok(Report::ok(
+        json!({ "role": station.role, "entries": details }),
+        text,
+    ))
 }
 
 fn cron(entry: &Entry, program: &str, config: &str) -> String {
-    let minute = entry.minute.map_or_else(|| "*".to_owned(), |minute| minute.to_string());
-    format!("# {}\n{minute} * * * * root {program} --config {config} --quiet {}\n", entry.what, entry.command)
+    let minute = entry
+        .minute
+        .map_or_else(|| "*".to_owned(), |minute| minute.to_string());
+    format!(
+        "# {}\n{minute} * * * * root {program} --config {config} --quiet {}\n",
+        entry.what, entry.command
+    )
 }
 
 fn systemd(entry: &Entry, program: &str, config: &str) -> String {
-    let Entry { minute, command, what } = entry;
+    let Entry {
+        minute,
+        command,
+        what,
+    } = entry;
     let unit = format!("pefo-{}", command.replace(' ', "-"));
     let when = minute.map_or_else(|| "*:*:00".to_owned(), |minute| format!("*:{minute:02}:00"));
     format!(

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
+use pefo_core::Result;
 use pefo_core::clock::Timestamp;
 use pefo_core::generation::{Accepted, DataSet};
 use pefo_core::pairing::Introduction;
 use pefo_core::record;
 use pefo_core::reign::Role;
 use pefo_core::run::RunRecord;
-use pefo_core::Result;
 use serde_json::{Value, json};
 
 use crate::host::{Delivered, Host};
@@ -21,7 +21,15 @@ use crate::pipeline::apply::{CaughtUp, caught_up_path};
 pub(super) fn run(host: &Host) -> Report {
     match gather(host) {
         Ok(report) => report,
-        Err(error) => Report::failed(error).health(Health::Unknown),
+        Err(error) => {
+            // Monitoring shows standard output's first line and nothing else.
+            let text = format!("PEFO {}: {error}\n", Health::Unknown.word());
+            Report {
+                text,
+                ..Report::failed(error)
+            }
+            .health(Health::Unknown)
+        }
     }
 }
 
@@ -55,8 +63,16 @@ fn gather(host: &Host) -> Result<Report> {
             }
         }
     }
-    let health = rows.iter().map(|row| row.health).max().unwrap_or(Health::Unknown);
-    let names = peers.iter().map(|peer| peer.certname.to_string()).collect::<Vec<_>>().join(", ");
+    let health = rows
+        .iter()
+        .map(|row| row.health)
+        .max()
+        .unwrap_or(Health::Unknown);
+    let names = peers
+        .iter()
+        .map(|peer| peer.certname.to_string())
+        .collect::<Vec<_>>()
+        .join(", ");
     let mut text = format!(
         "PEFO {}: {} is {} in epoch {} (held by {} since {}), peer {names}{}\n",
         health.word(),
@@ -85,8 +101,12 @@ fn passive_row(host: &Host, dataset: &DataSet, runs: &[RunRecord], now: Timestam
     let accepted = Accepted::load(&host.record_path("accepted", dataset))?;
     let caught_up: Option<CaughtUp> = record::load(&caught_up_path(host, dataset))?;
     let mut row = row_of(dataset, runs);
-    row.received = accepted.as_ref().map(|accepted| accepted.position.to_string());
-    row.applied = accepted.and_then(|accepted| accepted.applied).map(|position| position.to_string());
+    row.received = accepted
+        .as_ref()
+        .map(|accepted| accepted.position.to_string());
+    row.applied = accepted
+        .and_then(|accepted| accepted.applied)
+        .map(|position| position.to_string());
     row.lag = caught_up.map(|caught_up| now.since(caught_up.at));
     if row.applied.is_none() {
         row.health = Health::Critical;
@@ -94,15 +114,31 @@ fn passive_row(host: &Host, dataset: &DataSet, runs: &[RunRecord], now: Timestam
     Ok(row)
 }
 
-fn active_row(host: &Host, dataset: &DataSet, peer: &Introduction, runs: &[RunRecord], now: Timestamp) -> Result<Row> {
+fn active_row(
+    host: &Host,
+    dataset: &DataSet,
+    peer: &Introduction,
+    runs: &[RunRecord],
+    now: Timestamp,
+) -> Result<Row> {
     let delivered: Option<Delivered> = record::load(&host.delivered_path(&peer.certname, dataset))?;
     let ack = ack::known(host, peer, dataset)?;
     let mut row = row_of(dataset, runs);
     row.peer = Some(peer.certname.to_string());
-    row.received = delivered.as_ref().map(|delivered| delivered.position.to_string());
-    row.lag = ack.as_ref().and_then(|ack| ack.heartbeat).map(|heartbeat| now.since(heartbeat));
-    let refused = ack.as_ref().map(|ack| ack.refused.clone()).unwrap_or_default();
-    row.applied = ack.and_then(|ack| ack.applied).map(|position| position.to_string());
+    row.received = delivered
+        .as_ref()
+        .map(|delivered| delivered.position.to_string());
+    row.lag = ack
+        .as_ref()
+        .and_then(|ack| ack.heartbeat)
+        .map(|heartbeat| now.since(heartbeat));
+    let refused = ack
+        .as_ref()
+        .map(|ack| ack.refused.clone())
+        .unwrap_or_default();
+    row.applied = ack
+        .and_then(|ack| ack.applied)
+        .map(|position| position.to_string());
     if !refused.is_empty() {
         row.health = row.health.max(Health::Warning);
         row.last_failure = Some((now, format!("the passive refused: {}", refused.join(", "))));
@@ -112,11 +148,22 @@ fn active_row(host: &Host, dataset: &DataSet, peer: &Introduction, runs: &[RunRe
 
 /// What the run records tell.
 fn row_of(dataset: &DataSet, runs: &[RunRecord]) -> Row {
-    let mine = || runs.iter().rev().filter(|run| run.dataset.as_ref() == Some(dataset));
-    let last_success = mine().find(|run| run.outcome.is_success()).map(|run| run.ended);
-    let last_failure = mine()
-        .find(|run| !run.outcome.is_success())
-        .map(|run| (run.ended, run.error.clone().unwrap_or_else(|| "no reason was recorded".to_owned())));
+    let mine = || {
+        runs.iter()
+            .rev()
+            .filter(|run| run.dataset.as_ref() == Some(dataset))
+    };
+    let last_success = mine()
+        .find(|run| run.outcome.is_success())
+        .map(|run| run.ended);
+    let last_failure = mine().find(|run| !run.outcome.is_success()).map(|run| {
+        (
+            run.ended,
+            run.error
+                .clone()
+                .unwrap_or_else(|| "no reason was recorded".to_owned()),
+        )
+    });
     let failing = match (&last_success, &last_failure) {
         (Some(success), Some((failure, _))) => failure > success,
         (None, _) => true,
@@ -127,18 +174,34 @@ fn row_of(dataset: &DataSet, runs: &[RunRecord]) -> Row {
         (true, Some(_)) => Health::Warning,
         (true, None) => Health::Critical,
     };
-    Row { dataset: dataset.clone(), peer: None, received: None, applied: None, lag: None, last_success, last_failure, health }
+    Row {
+        dataset: dataset.clone(),
+        peer: None,
+        received: None,
+        applied: None,
+        lag: None,
+        last_success,
+        last_failure,
+        health,
+    }
 }
 
 fn perfdata(rows: &[Row]) -> String {
     let mut text = String::new();
     for row in rows {
         if let Some(lag) = row.lag {
-            let label = row.peer.as_ref().map_or_else(|| row.dataset.to_string(), |peer| format!("{}@{peer}", row.dataset));
+            let label = row.peer.as_ref().map_or_else(
+                || row.dataset.to_string(),
+                |peer| format!("{}@{peer}", row.dataset),
+            );
             text.push_str(&format!(" '{label}_lag'={}s", lag.as_secs()));
         }
     }
-    if text.is_empty() { text } else { format!(" |{text}") }
+    if text.is_empty() {
+        text
+    } else {
+        format!(" |{text}")
+    }
 }
 
 fn line(row: &Row, role: Role) -> String {
@@ -149,13 +212,24 @@ fn line(row: &Row, role: Role) -> String {
     };
     let mut text = format!(
         "  {:<20} {verb} {}, applied {}, lag {}, last success {}",
-        row.peer.as_ref().map_or_else(|| row.dataset.to_string(), |peer| format!("{} → {peer}", row.dataset)),
+        row.peer.as_ref().map_or_else(
+            || row.dataset.to_string(),
+            |peer| format!("{} → {peer}", row.dataset)
+        ),
         row.received.clone().unwrap_or_else(none),
         row.applied.clone().unwrap_or_else(none),
-        row.lag.map_or_else(|| "unknown".to_owned(), |lag| format!("{} s", lag.as_secs())),
-        row.last_success.map_or_else(|| "never".to_owned(), |time| time.to_string()),
+        row.lag.map_or_else(
+            || "unknown".to_owned(),
+            |lag| format!("{} s", lag.as_secs())
+        ),
+        row.last_success
+            .map_or_else(|| "never".to_owned(), |time| time.to_string()),
     );
-    if let Some((time, reason)) = row.last_failure.as_ref().filter(|_| row.health != Health::Ok) {
+    if let Some((time, reason)) = row
+        .last_failure
+        .as_ref()
+        .filter(|_| row.health != Health::Ok)
+    {
         text.push_str(&format!("\n    failing since {time}: {reason}"));
     }
     text.push('\n');

@@ -136,8 +136,14 @@ pub struct Ca {
 
 impl Default for Ca {
     fn default() -> Self {
-        Self { cadir: "auto".into(),
-            ssldir: None, owner: None, group: None, exclude_certs: Vec::new(), max_deletes: 50 }
+        Self {
+            cadir: "auto".into(),
+            ssldir: None,
+            owner: None,
+            group: None,
+            exclude_certs: Vec::new(),
+            max_deletes: 50,
+        }
     }
 }
 
@@ -228,7 +234,12 @@ pub struct Schedule {
 
 impl Default for Schedule {
     fn default() -> Self {
-        Self { export_minute: 10, push_minute: 20, restore_classifier_minute: 0, restore_database_minute: 3 }
+        Self {
+            export_minute: 10,
+            push_minute: 20,
+            restore_classifier_minute: 0,
+            restore_database_minute: 3,
+        }
     }
 }
 
@@ -253,11 +264,21 @@ impl Config {
     /// `Config`, with file, line and what is wrong.
     pub fn load(path: &Path) -> Result<Self> {
         let bytes = read_capped(path, 1 << 20).map_err(|error| {
-            Error::new(ErrorKind::Config, format!("read the configuration: {error}"))
-                .hint(format!("write one with: pefo config example > {}", path.display()))
+            Error::new(
+                ErrorKind::Config,
+                format!("read the configuration: {error}"),
+            )
+            .hint(format!(
+                "write one with: pefo config example > {}",
+                path.display()
+            ))
         })?;
-        let text = String::from_utf8(bytes)
-            .map_err(|_| Error::new(ErrorKind::Config, format!("{}: is not UTF-8", path.display())))?;
+        let text = String::from_utf8(bytes).map_err(|_| {
+            Error::new(
+                ErrorKind::Config,
+                format!("{}: is not UTF-8", path.display()),
+            )
+        })?;
         Self::parse(&text).map_err(|error| error.context(path.display()))
     }
 
@@ -273,23 +294,36 @@ impl Config {
 
     fn validate(&self) -> Result<()> {
         let bad = |message: String| Err(Error::new(ErrorKind::Config, message));
-        for (name, path) in [("site.state_dir", &self.site.state_dir), ("site.spool_dir", &self.site.spool_dir)] {
+        for (name, path) in [
+            ("site.state_dir", &self.site.state_dir),
+            ("site.spool_dir", &self.site.spool_dir),
+        ] {
             if !path.is_absolute() {
-                return bad(format!("{name} = {:?} is not an absolute path", path.display().to_string()));
+                return bad(format!(
+                    "{name} = {:?} is not an absolute path",
+                    path.display().to_string()
+                ));
             }
         }
-        if self.site.spool_dir.starts_with(&self.site.state_dir) || self.site.state_dir.starts_with(&self.site.spool_dir) {
+        if self.site.spool_dir.starts_with(&self.site.state_dir)
+            || self.site.state_dir.starts_with(&self.site.spool_dir)
+        {
             return bad("site.state_dir and site.spool_dir lie within one another; the spool is the transfer account's".to_owned());
         }
         let schedule = &self.schedule;
         for (name, minute) in [
             ("export_minute", schedule.export_minute),
             ("push_minute", schedule.push_minute),
-            ("restore_classifier_minute", schedule.restore_classifier_minute),
+            (
+                "restore_classifier_minute",
+                schedule.restore_classifier_minute,
+            ),
             ("restore_database_minute", schedule.restore_database_minute),
         ] {
             if minute > 59 {
-                return bad(format!("schedule.{name} = {minute} is no minute of an hour"));
+                return bad(format!(
+                    "schedule.{name} = {minute} is no minute of an hour"
+                ));
             }
         }
         if let Some(classifier) = &self.classifier {
@@ -317,11 +351,19 @@ mod tests {
     /// The example with every commented key set.
     fn uncommented() -> String {
         let is_setting = |line: &str| {
-            let Some(rest) = line.strip_prefix("# ") else { return false };
+            let Some(rest) = line.strip_prefix("# ") else {
+                return false;
+            };
             rest.starts_with('[')
-                || rest.split_once(" = ").is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+                || rest.split_once(" = ").is_some_and(|(key, _)| {
+                    key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+                })
         };
-        EXAMPLE.lines().map(|line| if is_setting(line) { &line[2..] } else { line }).collect::<Vec<_>>().join("\n")
+        EXAMPLE
+            .lines()
+            .map(|line| if is_setting(line) { &line[2..] } else { line })
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     #[test]
@@ -338,21 +380,31 @@ mod tests {
         assert_eq!(full.retention, minimal.retention);
         assert_eq!(full.site.state_dir, minimal.site.state_dir);
         assert_eq!(full.site.spool_dir, minimal.site.spool_dir);
-        assert_eq!((full.ca.max_deletes, &full.ca.cadir), (minimal.ca.max_deletes, &minimal.ca.cadir));
-        assert_eq!(full.transport.connect_timeout, minimal.transport.connect_timeout);
+        assert_eq!(
+            (full.ca.max_deletes, &full.ca.cadir),
+            (minimal.ca.max_deletes, &minimal.ca.cadir)
+        );
+        assert_eq!(
+            full.transport.connect_timeout,
+            minimal.transport.connect_timeout
+        );
         let written = toml::Table::try_from(&full).unwrap();
         let example: toml::Table = uncommented().parse().unwrap();
         for (section, keys) in &written {
             let keys = keys.as_table().cloned().unwrap_or_default();
             for key in keys.keys() {
-                assert!(example[section].get(key).is_some(), "the example does not name {section}.{key}");
+                assert!(
+                    example[section].get(key).is_some(),
+                    "the example does not name {section}.{key}"
+                );
             }
         }
     }
 
     #[test]
     fn an_unknown_key_names_the_nearest_known_one() {
-        let error = Config::parse("[site]\ncertname = \"a.lab\"\n[ca]\nmax_delets = 3").unwrap_err();
+        let error =
+            Config::parse("[site]\ncertname = \"a.lab\"\n[ca]\nmax_delets = 3").unwrap_err();
         insta::assert_snapshot!(error, @"line 4: unknown key ca.max_delets");
         insta::assert_snapshot!(error.hint_text().unwrap(), @"did you mean ca.max_deletes?");
         let error = Config::parse("[site]\ncertname = \"a.lab\"\n[sight]\nx = 3").unwrap_err();
@@ -363,8 +415,14 @@ mod tests {
     fn a_wrong_value_is_named_with_its_line() {
         for (text, expected) in [
             ("[site]\ncertname = \"A.lab\"", "line 2"),
-            ("[site]\ncertname = \"a.lab\"\n[schedule]\npush_minute = 61", "schedule.push_minute = 61"),
-            ("[site]\ncertname = \"a.lab\"\nspool_dir = \"/var/lib/pefo/spool\"", "lie within one another"),
+            (
+                "[site]\ncertname = \"a.lab\"\n[schedule]\npush_minute = 61",
+                "schedule.push_minute = 61",
+            ),
+            (
+                "[site]\ncertname = \"a.lab\"\nspool_dir = \"/var/lib/pefo/spool\"",
+                "lie within one another",
+            ),
             ("[site", "line 1"),
         ] {
             let error = Config::parse(text).unwrap_err();

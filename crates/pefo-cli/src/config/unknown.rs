@@ -16,7 +16,8 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T> {
     };
     let mut unknown = Vec::new();
     let deserializer = toml::Deserializer::parse(text).map_err(at_line)?;
-    let value = serde_ignored::deserialize(deserializer, |path| unknown.push(path.to_string())).map_err(at_line)?;
+    let value = serde_ignored::deserialize(deserializer, |path| unknown.push(path.to_string()))
+        .map_err(at_line)?;
     match unknown.first() {
         None => Ok(value),
         Some(key) => Err(unknown_key(text, &plain(key))),
@@ -25,17 +26,27 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T> {
 
 /// serde_ignored writes options as `?` and array items by number: `classifier.?.map`, `peer.0.host`.
 fn plain(key: &str) -> String {
-    let parts = key.split('.').filter(|part| *part != "?" && part.parse::<usize>().is_err());
+    let parts = key
+        .split('.')
+        .filter(|part| *part != "?" && part.parse::<usize>().is_err());
     parts.collect::<Vec<_>>().join(".")
 }
 
 fn unknown_key(text: &str, key: &str) -> Error {
     let name = key.rsplit('.').next().unwrap_or(key);
     let section = key.rsplit_once('.').map(|(section, _)| section);
-    let error = Error::new(ErrorKind::Config, format!("line {}: unknown key {key}", find_line(text, section, name)));
-    let nearest = known_keys().into_iter().map(|known| (strsim::damerau_levenshtein(&known, key), known)).min();
+    let error = Error::new(
+        ErrorKind::Config,
+        format!("line {}: unknown key {key}", find_line(text, section, name)),
+    );
+    let nearest = known_keys()
+        .into_iter()
+        .map(|known| (strsim::damerau_levenshtein(&known, key), known))
+        .min();
     match nearest {
-        Some((distance, known)) if distance <= 1 + key.len() / 4 => error.hint(format!("did you mean {known}?")),
+        Some((distance, known)) if distance <= 1 + key.len() / 4 => {
+            error.hint(format!("did you mean {known}?"))
+        }
         _ => error.hint("'pefo config example' shows every key"),
     }
 }
@@ -59,7 +70,11 @@ fn known_keys() -> BTreeSet<String> {
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+    text.bytes()
+        .take(offset)
+        .filter(|byte| *byte == b'\n')
+        .count()
+        + 1
 }
 
 fn find_line(text: &str, section: Option<&str>, name: &str) -> usize {

@@ -5,7 +5,7 @@ use pefo_core::disk::{Attributes, Beneath, read_capped};
 use pefo_core::generation::{Accepted, DataSet, spool};
 use pefo_core::heartbeat::Heartbeat;
 use pefo_core::pairing::Introduction;
-use pefo_core::{Result, RelPath};
+use pefo_core::{RelPath, Result};
 use pefo_transport::Connection;
 
 use crate::host::Host;
@@ -14,7 +14,12 @@ use crate::host::Host;
 ///
 /// # Errors
 /// `Io`.
-pub fn publish(host: &Host, dataset: &DataSet, reconcile: Option<String>, refused: Vec<String>) -> Result<Ack> {
+pub fn publish(
+    host: &Host,
+    dataset: &DataSet,
+    reconcile: Option<String>,
+    refused: Vec<String>,
+) -> Result<Ack> {
     let me = host.introduction()?;
     let accepted = Accepted::load(&host.record_path("accepted", dataset))?;
     let ack = Ack {
@@ -31,7 +36,8 @@ pub fn publish(host: &Host, dataset: &DataSet, reconcile: Option<String>, refuse
         time: host.clock.now(),
     };
     let document = ack.sign(&host.signing_key()?)?;
-    host.disk.publish(&host.own_ack(dataset), &document, &Attributes::mode(0o644))?;
+    host.disk
+        .publish(&host.own_ack(dataset), &document, &Attributes::mode(0o644))?;
     Ok(ack)
 }
 
@@ -46,9 +52,16 @@ pub fn newest_heartbeat(host: &Host) -> Result<Option<Heartbeat>> {
     for peer in host.peers()? {
         let path = spool::heartbeat_path(std::path::Path::new(""), &peer.certname);
         let path = RelPath::new(path.to_string_lossy())?;
-        let Ok(bytes) = spool_dir.read(&path, Heartbeat::MAX_BYTES) else { continue };
-        let Ok(heartbeat) = Heartbeat::check(&bytes, &me.site, &[peer.signing]) else { continue };
-        if newest.as_ref().is_none_or(|newest| newest.time < heartbeat.time) {
+        let Ok(bytes) = spool_dir.read(&path, Heartbeat::MAX_BYTES) else {
+            continue;
+        };
+        let Ok(heartbeat) = Heartbeat::check(&bytes, &me.site, &[peer.signing]) else {
+            continue;
+        };
+        if newest
+            .as_ref()
+            .is_none_or(|newest| newest.time < heartbeat.time)
+        {
             newest = Some(heartbeat);
         }
     }
@@ -59,15 +72,24 @@ pub fn newest_heartbeat(host: &Host) -> Result<Option<Heartbeat>> {
 ///
 /// # Errors
 /// What the session says; `Refused` where the peer relays an ack that its root did not sign.
-pub fn fetch(host: &Host, me: &Introduction, peer: &Introduction, dataset: &DataSet, connection: &mut Connection) -> Result<Option<Ack>> {
+pub fn fetch(
+    host: &Host,
+    me: &Introduction,
+    peer: &Introduction,
+    dataset: &DataSet,
+    connection: &mut Connection,
+) -> Result<Option<Ack>> {
     let mut documents = connection.acks(std::slice::from_ref(dataset))?;
-    let Some(document) = documents.remove(dataset) else { return Ok(None) };
+    let Some(document) = documents.remove(dataset) else {
+        return Ok(None);
+    };
     let ack = Ack::check(&document, &me.site, dataset, &[peer.signing])?;
     let path = host.peer_ack(&peer.certname, dataset);
     if let Some(parent) = path.parent() {
         host.disk.create_dir_all(parent, &Attributes::mode(0o700))?;
     }
-    host.disk.publish(&path, &document, &Attributes::mode(0o600))?;
+    host.disk
+        .publish(&path, &document, &Attributes::mode(0o600))?;
     Ok(Some(ack))
 }
 
@@ -79,6 +101,12 @@ pub fn known(host: &Host, peer: &Introduction, dataset: &DataSet) -> Result<Opti
     match read_capped(&host.peer_ack(&peer.certname, dataset), Ack::MAX_BYTES) {
         Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(None),
         Err(error) => Err(error),
-        Ok(document) => Ack::check(&document, &host.introduction()?.site, dataset, &[peer.signing]).map(Some),
+        Ok(document) => Ack::check(
+            &document,
+            &host.introduction()?.site,
+            dataset,
+            &[peer.signing],
+        )
+        .map(Some),
     }
 }

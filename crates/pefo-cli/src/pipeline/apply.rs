@@ -11,6 +11,7 @@ use pefo_core::keys::PublicKey;
 use pefo_core::pairing::Introduction;
 use pefo_core::record;
 use pefo_core::reign::{Reign, Role};
+use pefo_core::run::Outcome;
 use pefo_core::sealing::UnsealingKey;
 use pefo_core::{Error, ErrorKind, RelPath, Result};
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,7 @@ use super::push::Scratch;
 use super::{ack, ca, db, nc};
 use crate::arguments::Change;
 use crate::host::Host;
-use crate::outcome::Report;
+use crate::outcome::{Report, outcome_of};
 
 /// What a data set's library did, or would do.
 pub struct Applied {
@@ -50,15 +51,32 @@ impl<'a> Passive<'a> {
     /// `WrongRole` on the active.
     pub fn open(host: &'a Host) -> Result<Self> {
         let reign = host.require(Role::Passive)?;
-        Ok(Self { host, me: host.introduction()?, keys: host.peer_keys()?, unsealing: host.unsealing_key()?, reign })
+        Ok(Self {
+            host,
+            me: host.introduction()?,
+            keys: host.peer_keys()?,
+            unsealing: host.unsealing_key()?,
+            reign,
+        })
     }
 
     fn gate<'g>(&'g self, dataset: &'g DataSet, accepted: Option<&'g Accepted>) -> Gate<'g> {
-        Gate { site: &self.me.site, dataset, keys: &self.keys, reign: &self.reign, accepted, unsealing: &self.unsealing }
+        Gate {
+            site: &self.me.site,
+            dataset,
+            keys: &self.keys,
+            reign: &self.reign,
+            accepted,
+            unsealing: &self.unsealing,
+        }
     }
 
     /// The newest full generation in the spool that is newer than what was accepted.
-    fn newest(&self, dataset: &DataSet, accepted: Option<&Accepted>) -> Result<Option<(Beneath, Position)>> {
+    fn newest(
+        &self,
+        dataset: &DataSet,
+        accepted: Option<&Accepted>,
+    ) -> Result<Option<(Beneath, Position)>> {
         let path = RelPath::new(spool::dataset_dir(Path::new(""), dataset).to_string_lossy())?;
         // Only the spool itself is trusted to be where it is: all below it is the transfer account's.
         let dir = match Beneath::open(&self.host.config.site.spool_dir)?.dir(&path) {
@@ -68,7 +86,9 @@ impl<'a> Passive<'a> {
         let newest = spool::list(&dir)?
             .into_iter()
             .rev()
-            .find(|(position, form)| *form == Form::Full && accepted.is_none_or(|accepted| *position > accepted.position));
+            .find(|(position, form)| {
+                *form == Form::Full && accepted.is_none_or(|accepted| *position > accepted.position)
+            });
         Ok(newest.map(|(position, _)| (dir, position)))
     }
 
@@ -80,10 +100,15 @@ impl<'a> Passive<'a> {
         let accepted = Accepted::load(&self.host.record_path("accepted", dataset))?;
         let gate = self.gate(dataset, accepted.as_ref());
         match (self.newest(dataset, accepted.as_ref())?, &accepted) {
-            (Some((dir, position)), _) => gate.take(&dir, position, Form::Full, store, &self.host.disk),
+            (Some((dir, position)), _) => {
+                gate.take(&dir, position, Form::Full, store, &self.host.disk)
+            }
             (None, Some(accepted)) => gate.reopen(&self.host.store(dataset), accepted.position),
-            (None, None) => Err(Error::new(ErrorKind::NotFound, format!("{dataset}: nothing was received yet"))
-                .hint("run 'pefo push' on the active")),
+            (None, None) => Err(Error::new(
+                ErrorKind::NotFound,
+                format!("{dataset}: nothing was received yet"),
+            )
+            .hint("run 'pefo push' on the active")),
         }
     }
 }
@@ -101,63 +126,92 @@ pub fn run(host: &Host, dataset: &DataSet, change: &Change) -> Result<Report> {
     let ledger = host.record_path("accepted", dataset);
     let before = Accepted::load(&ledger)?;
     // Looked at before the spool is: a generation that a heartbeat names stood there when it was sent.
-    let head = ack::newest_heartbeat(host)?.and_then(|heartbeat| heartbeat.heads.get(dataset).copied());
+    let head =
+        ack::newest_heartbeat(host)?.and_then(|heartbeat| heartbeat.heads.get(dataset).copied());
     let vanished = |at: Option<Position>| {
         let head = head.filter(|head| at.is_none_or(|at| *head > at))?;
-        Some(format!("generation {head} was received and is not in the spool any more"))
+        Some(format!(
+            "generation {head} was received and is not in the spool any more"
+        ))
     };
     let verified = match passive.take(dataset, &host.store(dataset)) {
         Ok(verified) => verified,
-        Err(error) => {
-            let refused: Vec<String> = error.rule().map(str::to_owned).into_iter().collect();
-            let reconcile = if error.kind() == ErrorKind::NotFound {
-                vanished(None)
-            } else {
-                is_mended_by_sending_again(&error).then(|| error.to_string())
-            };
-            if error.kind() != ErrorKind::NotFound || reconcile.is_some() {
-                let is_sent_again = reconcile.is_some() && error.hint_text().is_none();
-                ack::publish(host, dataset, reconcile, refused)?;
-                if is_sent_again {
-                    return Err(error.hint("it was changed in the spool after it was received; the next 'pefo push' on the active sends it again"));
-                }
-            }
-            return Err(error);
-        }
+        Err(error) => return Err(not_taken(host, dataset, error, vanished(None))),
     };
     let position = verified.position();
     let reconcile = vanished(Some(position));
     let applied_before = before.as_ref().and_then(|accepted| accepted.applied);
-    verified.accepted(applied_before).store(&host.disk, &ledger)?;
+    verified
+        .accepted(applied_before)
+        .store(&host.disk, &ledger)?;
     let applied = match act(host, dataset, &verified, change, false) {
         Ok(applied) => applied,
         Err(error) => {
-            ack::publish(host, dataset, reconcile, error.rule().map(str::to_owned).into_iter().collect())?;
+            ack::publish(
+                host,
+                dataset,
+                reconcile,
+                error.rule().map(str::to_owned).into_iter().collect(),
+            )?;
             return Err(error);
         }
     };
-    let refused: Vec<String> = applied.errors.iter().filter_map(|error| error.rule().map(str::to_owned)).collect();
+    let refused: Vec<String> = applied
+        .errors
+        .iter()
+        .filter_map(|error| error.rule().map(str::to_owned))
+        .collect();
     if applied.errors.is_empty() {
-        verified.accepted(Some(position)).store(&host.disk, &ledger)?;
+        verified
+            .accepted(Some(position))
+            .store(&host.disk, &ledger)?;
     }
     ack::publish(host, dataset, reconcile, refused)?;
     note_caught_up(host, dataset)?;
     prune(host, dataset, position)?;
     let details = json!({ "generation": position.to_string(), "changes": applied.details });
     let report = if applied.changed {
-        Report::ok(details, format!("{dataset}: applied {position}\n{}", indent(&applied.text)))
+        Report::ok(
+            details,
+            format!("{dataset}: applied {position}\n{}", indent(&applied.text)),
+        )
     } else {
         Report::unchanged(details, format!("{dataset}: unchanged at {position}\n"))
     };
-    Ok(report.partial(applied.errors))
+    Ok(left_undone(report, applied.errors))
 }
 
-/// Whether a generation that could not be taken out of the spool is worth sending again: the spool's
-/// owner may have changed, replaced or removed any part of it.
-fn is_mended_by_sending_again(error: &Error) -> bool {
-    let is_missing = error.io_kind() == Some(std::io::ErrorKind::NotFound);
-    let rules = ["signature", "signer-unknown", "document-kind", "manifest-record", "generation-name", "spool-symlink"];
-    needs_reconcile(error) || is_missing || error.kind() == ErrorKind::Invalid || error.rule().is_some_and(|rule| rules.contains(&rule))
+/// With what was left undone: partly done, or refused where that was all there was to do.
+fn left_undone(report: Report, errors: Vec<Error>) -> Report {
+    let refused = (report.outcome == Outcome::Unchanged)
+        .then(|| errors.first().map(|error| outcome_of(error.kind())))
+        .flatten();
+    let report = report.partial(errors);
+    Report {
+        outcome: refused.unwrap_or(report.outcome),
+        ..report
+    }
+}
+
+/// Tells the active, by the ack, that the newest generation could not be taken, and whether to send it
+/// again; gives the error for the operator.
+fn not_taken(host: &Host, dataset: &DataSet, error: Error, vanished: Option<String>) -> Error {
+    let reconcile = match error.kind() {
+        ErrorKind::NotFound => vanished,
+        _ => needs_reconcile(&error).then(|| error.to_string()),
+    };
+    if error.kind() == ErrorKind::NotFound && reconcile.is_none() {
+        return error;
+    }
+    let is_sent_again = reconcile.is_some();
+    let refused = error.rule().map(str::to_owned).into_iter().collect();
+    if let Err(unpublished) = ack::publish(host, dataset, reconcile, refused) {
+        tracing::warn!(%unpublished, "the active is not told");
+    }
+    if is_sent_again && error.hint_text().is_none() {
+        return error.hint("it was changed in the spool after it was received; the next 'pefo push' on the active sends it again");
+    }
+    error
 }
 
 /// Verifies the newest generation in a directory of its own and shows the plan; nothing is recorded.
@@ -171,9 +225,17 @@ pub fn show(host: &Host, dataset: &DataSet, change: &Change) -> Result<Report> {
     let verified = passive.take(dataset, &scratch.path().join("store"))?;
     let applied = act(host, dataset, &verified, change, true)?;
     let details = json!({ "generation": verified.position().to_string(), "plan": applied.details });
-    let text = format!("{dataset}: {} would\n{}", verified.position(), indent(&applied.text));
-    let report = if applied.changed { Report::ok(details, text) } else { Report::unchanged(details, text) };
-    Ok(report.partial(applied.errors))
+    let text = format!(
+        "{dataset}: {} would\n{}",
+        verified.position(),
+        indent(&applied.text)
+    );
+    let report = if applied.changed {
+        Report::ok(details, text)
+    } else {
+        Report::unchanged(details, text)
+    };
+    Ok(left_undone(report, applied.errors))
 }
 
 fn indent(text: &str) -> String {
@@ -182,12 +244,21 @@ fn indent(text: &str) -> String {
 
 /// Plans from the verified generation and the live data, and carries the plan out unless it is only to
 /// be shown.
-fn act(host: &Host, dataset: &DataSet, verified: &Verified, change: &Change, show_only: bool) -> Result<Applied> {
+fn act(
+    host: &Host,
+    dataset: &DataSet,
+    verified: &Verified,
+    change: &Change,
+    show_only: bool,
+) -> Result<Applied> {
     match dataset {
         DataSet::Ca => ca::apply(host, verified, change, show_only),
         DataSet::Classifier => nc::apply(host, verified, change, show_only),
         DataSet::Database(name) => db::apply(host, name, verified, change, show_only),
-        DataSet::Files => Err(Error::new(ErrorKind::Config, "the files data set is not served by this version")),
+        DataSet::Files => Err(Error::new(
+            ErrorKind::Config,
+            "the files data set is not served by this version",
+        )),
     }
 }
 
@@ -203,28 +274,48 @@ pub struct CaughtUp {
 
 /// Where a data set's [`CaughtUp`] stands.
 pub fn caught_up_path(host: &Host, dataset: &DataSet) -> PathBuf {
-    host.state("accepted").join(format!("{}.caught-up.json", dataset.dir_name()))
+    host.state("accepted")
+        .join(format!("{}.caught-up.json", dataset.dir_name()))
 }
 
 fn note_caught_up(host: &Host, dataset: &DataSet) -> Result<()> {
-    let Some(heartbeat) = ack::newest_heartbeat(host)? else { return Ok(()) };
-    let applied = Accepted::load(&host.record_path("accepted", dataset))?.and_then(|accepted| accepted.applied);
-    let is_caught_up = heartbeat.heads.get(dataset).is_some_and(|head| applied.is_some_and(|applied| applied >= *head));
+    let Some(heartbeat) = ack::newest_heartbeat(host)? else {
+        return Ok(());
+    };
+    let applied = Accepted::load(&host.record_path("accepted", dataset))?
+        .and_then(|accepted| accepted.applied);
+    let is_caught_up = heartbeat
+        .heads
+        .get(dataset)
+        .is_some_and(|head| applied.is_some_and(|applied| applied >= *head));
     let path = caught_up_path(host, dataset);
     let known: Option<CaughtUp> = record::load(&path)?;
     // The same heartbeat again proves nothing new: a silent active lets the lag grow.
     if !is_caught_up || known.is_some_and(|known| known.heartbeat >= heartbeat.time) {
         return Ok(());
     }
-    host.store_json(&path, &CaughtUp { heartbeat: heartbeat.time, at: host.clock.now() }, 0o600)
+    host.store_json(
+        &path,
+        &CaughtUp {
+            heartbeat: heartbeat.time,
+            at: host.clock.now(),
+        },
+        0o600,
+    )
 }
 
 /// Keeps the newest generations of root's store, the applied one always among them.
 fn prune(host: &Host, dataset: &DataSet, applied: Position) -> Result<()> {
     let store = host.store(dataset);
     let positions = stored(&store)?;
-    let surplus = positions.len().saturating_sub(host.config.retention.generations);
-    for position in positions.into_iter().take(surplus).filter(|position| *position != applied) {
+    let surplus = positions
+        .len()
+        .saturating_sub(host.config.retention.generations);
+    for position in positions
+        .into_iter()
+        .take(surplus)
+        .filter(|position| *position != applied)
+    {
         host.disk.remove_tree(&stored_dir(&store, position))?;
     }
     Ok(())

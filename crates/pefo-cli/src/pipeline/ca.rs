@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use pefo_ca::seed::block_for;
 use pefo_ca::{
-    ApplyOptions, CaLayout, DetectOptions, Exclusions, Plan, PlanRules, SeedKey, SeedOptions, SerialBlock, Snapshot, SnapshotOptions,
-    ca_fingerprint, plan, seed,
+    ApplyOptions, CaLayout, DetectOptions, Exclusions, Plan, PlanRules, SeedKey, SeedOptions,
+    SerialBlock, Snapshot, SnapshotOptions, ca_fingerprint, plan, seed,
 };
 use pefo_core::disk::read_capped;
 use pefo_core::generation::Verified;
@@ -53,8 +53,15 @@ fn configured(host: &Host) -> Option<PathBuf> {
 
 /// The configured owner of the CA's files.
 fn owner(host: &Host) -> Result<Option<(u32, u32)>> {
-    let Some(name) = &host.config.ca.owner else { return Ok(None) };
-    let missing = |what: &str, name: &str| Error::new(ErrorKind::Config, format!("ca.{what} = {name:?}: there is no such {what} on this host"));
+    let Some(name) = &host.config.ca.owner else {
+        return Ok(None);
+    };
+    let missing = |what: &str, name: &str| {
+        Error::new(
+            ErrorKind::Config,
+            format!("ca.{what} = {name:?}: there is no such {what} on this host"),
+        )
+    };
     let user = account(&*host.launcher, name)?.ok_or_else(|| missing("owner", name))?;
     let gid = match &host.config.ca.group {
         Some(group) => group_id(&*host.launcher, group)?.ok_or_else(|| missing("group", group))?,
@@ -80,7 +87,11 @@ pub fn exclusions(host: &Host, passives: impl IntoIterator<Item = Certname>) -> 
 /// # Errors
 /// As [`layout`] and `Snapshot::read`.
 pub fn snapshot(host: &Host, layout: &CaLayout, exclusions: Exclusions) -> Result<Snapshot> {
-    Snapshot::read(layout, &SnapshotOptions::default().exclude(exclusions), &*host.clock)
+    Snapshot::read(
+        layout,
+        &SnapshotOptions::default().exclude(exclusions),
+        &*host.clock,
+    )
 }
 
 /// The signing CA's fingerprint, where this host has a CA.
@@ -93,32 +104,58 @@ pub fn fingerprint(host: &Host) -> Option<String> {
 ///
 /// # Errors
 /// What the snapshot refuses.
-pub fn collect(host: &Host, peers: &[Introduction], with_key: bool, recipients: &[Recipient]) -> Result<Collected> {
+pub fn collect(
+    host: &Host,
+    peers: &[Introduction],
+    with_key: bool,
+    recipients: &[Recipient],
+) -> Result<Collected> {
     let layout = layout(host, &Change::default())?;
     let exclusions = exclusions(host, peers.iter().map(|peer| peer.certname.clone()));
     let snapshot = snapshot(host, &layout, exclusions.clone())?;
     snapshot.require_whole()?;
-    let mut items: Vec<Item> =
-        snapshot.files().map(|(path, bytes, mode)| Item::open(path.clone(), mode, bytes.to_vec())).collect();
+    let mut items: Vec<Item> = snapshot
+        .files()
+        .map(|(path, bytes, mode)| Item::open(path.clone(), mode, bytes.to_vec()))
+        .collect();
     let meaning = state_of(&items);
     if with_key {
-        items.push(Item::sealed(RelPath::new(KEY)?, 0o640, SeedKey::read(&layout)?.pem(), recipients)?);
+        items.push(Item::sealed(
+            RelPath::new(KEY)?,
+            0o640,
+            SeedKey::read(&layout)?.pem(),
+            recipients,
+        )?);
     }
     let summary = snapshot.summary();
     let text = format!(
         "{} certificates, {} revocations{}",
         summary.certificates,
         summary.revocations,
-        if with_key { ", and the CA's key, sealed" } else { "" }
+        if with_key {
+            ", and the CA's key, sealed"
+        } else {
+            ""
+        }
     );
-    let mut summary = serde_json::to_value(summary).map_err(|error| Error::invalid(format!("write the CA's summary: {error}")))?;
+    let mut summary = serde_json::to_value(summary)
+        .map_err(|error| Error::invalid(format!("write the CA's summary: {error}")))?;
     if let Some(summary) = summary.as_object_mut() {
         // The passive must not take a name that is left out for one that is gone.
         let names: Vec<&Certname> = exclusions.iter().map(|(name, _)| name).collect();
         summary.insert(EXCLUDED.to_owned(), json!(names));
     }
-    let description = Description { products: BTreeMap::new(), time: host.clock.now(), summary };
-    Ok(Collected { meaning, items, description, text })
+    let description = Description {
+        products: BTreeMap::new(),
+        time: host.clock.now(),
+        summary,
+    };
+    Ok(Collected {
+        meaning,
+        items,
+        description,
+        text,
+    })
 }
 
 /// Plans from a verified generation, and applies the plan unless it is only to be shown. A generation
@@ -126,10 +163,20 @@ pub fn collect(host: &Host, peers: &[Introduction], with_key: bool, recipients: 
 ///
 /// # Errors
 /// What the plan refuses as a whole.
-pub fn apply(host: &Host, verified: &Verified, change: &Change, show_only: bool) -> Result<Applied> {
+pub fn apply(
+    host: &Host,
+    verified: &Verified,
+    change: &Change,
+    show_only: bool,
+) -> Result<Applied> {
     // Root's own copy is closed to everybody else; what the CA's files allow is in the manifest.
-    let modes = verified.manifest().files.iter().map(|file| (&file.path, file.mode));
-    let source = Snapshot::read_dir(verified.files()?, &SnapshotOptions::default())?.with_modes(modes);
+    let modes = verified
+        .manifest()
+        .files
+        .iter()
+        .map(|file| (&file.path, file.mode));
+    let source =
+        Snapshot::read_dir(verified.files()?, &SnapshotOptions::default())?.with_modes(modes);
     let layout = match layout(host, change) {
         Ok(layout) => layout,
         Err(error) if error.rule() == Some("ca-missing") && carries_key(verified) => {
@@ -143,7 +190,11 @@ pub fn apply(host: &Host, verified: &Verified, change: &Change, show_only: bool)
     let local = snapshot(host, &layout, Exclusions::new())?;
     let plan = plan(&local, &source, &rules(host, verified, change)?);
     let changed = !plan.is_empty();
-    let errors: Vec<Error> = plan.conflicts.iter().map(pefo_ca::Conflict::to_error).collect();
+    let errors: Vec<Error> = plan
+        .conflicts
+        .iter()
+        .map(pefo_ca::Conflict::to_error)
+        .collect();
     if let Some(conflict) = plan.blocked_by() {
         return Err(conflict.to_error());
     }
@@ -151,10 +202,20 @@ pub fn apply(host: &Host, verified: &Verified, change: &Change, show_only: bool)
         let options = ApplyOptions::default().backup_dir(host.state("backups/ca"));
         pefo_ca::apply(&host.disk, &layout, &plan, &options, &*host.clock)?;
         if let Some(ssldir) = &host.config.ca.ssldir {
-            pefo_ca::apply::sync_host_crl(&host.disk, &layout, &ssldir.join("crl.pem"), &*host.clock)?;
+            pefo_ca::apply::sync_host_crl(
+                &host.disk,
+                &layout,
+                &ssldir.join("crl.pem"),
+                &*host.clock,
+            )?;
         }
     }
-    Ok(Applied { details: to_json(&plan)?, text: plan.to_string(), errors, changed })
+    Ok(Applied {
+        details: to_json(&plan)?,
+        text: plan.to_string(),
+        errors,
+        changed,
+    })
 }
 
 fn to_json(plan: &Plan) -> Result<serde_json::Value> {
@@ -163,8 +224,16 @@ fn to_json(plan: &Plan) -> Result<serde_json::Value> {
 
 fn rules(host: &Host, verified: &Verified, change: &Change) -> Result<PlanRules> {
     let mut exclusions = exclusions(host, [host.config.site.certname.clone()]);
-    let left_out = verified.manifest().summary.get(EXCLUDED).and_then(|names| names.as_array());
-    for name in left_out.into_iter().flatten().filter_map(|name| name.as_str()) {
+    let left_out = verified
+        .manifest()
+        .summary
+        .get(EXCLUDED)
+        .and_then(|names| names.as_array());
+    for name in left_out
+        .into_iter()
+        .flatten()
+        .filter_map(|name| name.as_str())
+    {
         exclusions = exclusions.with(Certname::new(name)?, "left out by the active");
     }
     let mut rules = PlanRules::new(host.clock.now())
@@ -185,15 +254,31 @@ fn block_path(host: &Host) -> PathBuf {
 }
 
 fn carries_key(verified: &Verified) -> bool {
-    verified.manifest().files.iter().any(|file| file.path.as_str() == KEY)
+    verified
+        .manifest()
+        .files
+        .iter()
+        .any(|file| file.path.as_str() == KEY)
 }
 
-fn seed_from(host: &Host, verified: &Verified, source: &Snapshot, show_only: bool) -> Result<Applied> {
+fn seed_from(
+    host: &Host,
+    verified: &Verified,
+    source: &Snapshot,
+    show_only: bool,
+) -> Result<Applied> {
     let source_master = &verified.manifest().source;
-    let pinned = host.peers()?.into_iter().find(|peer| peer.certname == *source_master).and_then(|peer| peer.ca_fingerprint);
+    let pinned = host
+        .peers()?
+        .into_iter()
+        .find(|peer| peer.certname == *source_master)
+        .and_then(|peer| peer.ca_fingerprint);
     let Some(fingerprint) = pinned else {
-        return Err(Error::refused("ca-fingerprint", format!("no CA fingerprint of {source_master} was pinned at pairing"))
-            .hint("pair again with a line printed after the CA was set up on the active"));
+        return Err(Error::refused(
+            "ca-fingerprint",
+            format!("no CA fingerprint of {source_master} was pinned at pairing"),
+        )
+        .hint("pair again with a line printed after the CA was set up on the active"));
     };
     let cadir = match configured(host) {
         Some(cadir) => cadir,
@@ -216,14 +301,30 @@ fn seed_from(host: &Host, verified: &Verified, source: &Snapshot, show_only: boo
         summary.revocations,
         block.first()
     );
-    let mut details = json!({ "seed": { "cadir": cadir, "summary": summary, "first_serial": block.first() } });
+    let mut details =
+        json!({ "seed": { "cadir": cadir, "summary": summary, "first_serial": block.first() } });
     if !show_only {
         host.store_json(&block_path(host), &block, 0o600)?;
         let key = SeedKey::new(read_capped(&verified.files()?.join(KEY), 1 << 20)?);
-        let report = seed(&host.disk, &cadir, source, &key, &SeedOptions::new(fingerprint, block, owner), &*host.clock)?;
+        let report = seed(
+            &host.disk,
+            &cadir,
+            source,
+            &key,
+            &SeedOptions::new(fingerprint, block, owner),
+            &*host.clock,
+        )?;
         if let Some(details) = details.as_object_mut() {
-            details.insert("report".to_owned(), serde_json::to_value(&report).unwrap_or_default());
+            details.insert(
+                "report".to_owned(),
+                serde_json::to_value(&report).unwrap_or_default(),
+            );
         }
     }
-    Ok(Applied { details, text, errors: Vec::new(), changed: true })
+    Ok(Applied {
+        details,
+        text,
+        errors: Vec::new(),
+        changed: true,
+    })
 }

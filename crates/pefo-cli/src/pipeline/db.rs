@@ -17,7 +17,9 @@ use pefo_core::launch::{DirectLauncher, Invocation, Launcher as _};
 use pefo_core::progress::Silent;
 use pefo_core::sealing::Recipient;
 use pefo_core::{Digest, Error, ErrorKind, RelPath, Result};
-use pefo_db::{DatabaseName, DumpManifest, DumpOptions, RestoreOptions, Server, ServerFacts, Tools};
+use pefo_db::{
+    DatabaseName, DumpManifest, DumpOptions, RestoreOptions, Server, ServerFacts, Tools,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -72,7 +74,12 @@ pub struct Request {
 #[derive(Debug, Serialize, Deserialize)]
 enum Answer {
     Done(Value),
-    Failed { kind: String, message: String, rule: Option<String>, hint: Option<String> },
+    Failed {
+        kind: String,
+        message: String,
+        rule: Option<String>,
+        hint: Option<String>,
+    },
 }
 
 /// The configured server.
@@ -81,7 +88,8 @@ enum Answer {
 /// `Config` where there is none.
 pub fn settings(host: &Host) -> Result<&Database> {
     host.config.database.as_ref().ok_or_else(|| {
-        Error::new(ErrorKind::Config, "no database is configured").hint("add a [database] section; 'pefo config example' shows one")
+        Error::new(ErrorKind::Config, "no database is configured")
+            .hint("add a [database] section; 'pefo config example' shows one")
     })
 }
 
@@ -94,23 +102,39 @@ pub fn perform(host: &Host, stage: Stage) -> Result<Value> {
     let Some(run_as) = settings.run_as.clone() else {
         return serve(Request { settings, stage });
     };
-    let program = std::env::current_exe().map_err(|error| Error::new(ErrorKind::Io, "find this program").with_source(error))?;
-    let request = serde_json::to_vec(&Request { settings, stage }).map_err(|error| Error::invalid(format!("write the stage: {error}")))?;
-    let invocation = Invocation::new(program).arg("db").arg("stage").stdin(request);
+    let program = std::env::current_exe()
+        .map_err(|error| Error::new(ErrorKind::Io, "find this program").with_source(error))?;
+    let request = serde_json::to_vec(&Request { settings, stage })
+        .map_err(|error| Error::invalid(format!("write the stage: {error}")))?;
+    let invocation = Invocation::new(program)
+        .arg("db")
+        .arg("stage")
+        .stdin(request);
     let finished = AccountLauncher::new(run_as, Arc::clone(&host.launcher)).run(&invocation)?;
     let answer: Answer = match serde_json::from_slice(&finished.stdout) {
         Ok(answer) => answer,
         Err(error) => {
             finished.success(&invocation)?;
-            return Err(Error::new(ErrorKind::Child, format!("the database stage answered nonsense: {error}")));
+            return Err(Error::new(
+                ErrorKind::Child,
+                format!("the database stage answered nonsense: {error}"),
+            ));
         }
     };
     match answer {
         Answer::Done(value) => Ok(value),
-        Answer::Failed { kind, message, rule, hint } => {
+        Answer::Failed {
+            kind,
+            message,
+            rule,
+            hint,
+        } => {
             let error = match rule {
                 Some(rule) => Error::refused(rule, message),
-                None => Error::new(ErrorKind::from_name(&kind).unwrap_or(ErrorKind::Child), message),
+                None => Error::new(
+                    ErrorKind::from_name(&kind).unwrap_or(ErrorKind::Child),
+                    message,
+                ),
             };
             Err(match hint {
                 Some(hint) => error.hint(hint),
@@ -154,15 +178,28 @@ fn serve(request: Request) -> Result<Value> {
     }
     let value = block_on(async {
         let options = |accept: Vec<String>| {
-            let options = RestoreOptions::default().jobs(u32::from(settings.jobs)).keep_previous(settings.keep_previous);
+            let options = RestoreOptions::default()
+                .jobs(u32::from(settings.jobs))
+                .keep_previous(settings.keep_previous);
             accept.into_iter().fold(options, RestoreOptions::accept)
         };
         match stage {
             Stage::List => Ok(serde_json::to_value(pefo_db::list(&server).await?)),
             Stage::Dump { name, dir } => {
                 let dump = DumpOptions::default().jobs(u32::from(settings.jobs));
-                let manifest = pefo_db::dump(&server, &tools, &DatabaseName::new(name)?, &dir, &dump, &SystemClock, &Silent).await?;
-                Ok(Ok(json!({ "tables": manifest.state.tables(), "rows": manifest.state.rows() })))
+                let manifest = pefo_db::dump(
+                    &server,
+                    &tools,
+                    &DatabaseName::new(name)?,
+                    &dir,
+                    &dump,
+                    &SystemClock,
+                    &Silent,
+                )
+                .await?;
+                Ok(Ok(
+                    json!({ "tables": manifest.state.tables(), "rows": manifest.state.rows() }),
+                ))
             }
             Stage::Plan { name, dir, accept } => {
                 let (name, manifest) = (DatabaseName::new(name)?, DumpManifest::read(&dir)?);
@@ -172,7 +209,16 @@ fn serve(request: Request) -> Result<Value> {
             }
             Stage::Restore { name, dir, accept } => {
                 let name = DatabaseName::new(name)?;
-                let report = pefo_db::restore(&server, &tools, &name, &dir, &options(accept), &SystemClock, &Silent).await?;
+                let report = pefo_db::restore(
+                    &server,
+                    &tools,
+                    &name,
+                    &dir,
+                    &options(accept),
+                    &SystemClock,
+                    &Silent,
+                )
+                .await?;
                 Ok(serde_json::to_value(report))
             }
         }
@@ -186,10 +232,15 @@ fn stage_dir(host: &Host, path: &Path, mode: u32, owns: bool) -> Result<Option<u
         host.disk.create_dir(path, &Attributes::mode(0o700))?;
         return Ok(None);
     };
-    let account = account(&*host.launcher, run_as)?
-        .ok_or_else(|| Error::new(ErrorKind::Config, format!("database.run_as = {run_as:?}: there is no such account on this host")))?;
+    let account = account(&*host.launcher, run_as)?.ok_or_else(|| {
+        Error::new(
+            ErrorKind::Config,
+            format!("database.run_as = {run_as:?}: there is no such account on this host"),
+        )
+    })?;
     let owner = if owns { account.uid } else { 0 };
-    host.disk.create_dir(path, &Attributes::mode(mode).owner(owner, account.gid))?;
+    host.disk
+        .create_dir(path, &Attributes::mode(mode).owner(owner, account.gid))?;
     Ok(Some(account.gid))
 }
 
@@ -201,7 +252,13 @@ pub fn dump(host: &Host, name: &str, scratch: &Path) -> Result<(PathBuf, DumpMan
     let parent = scratch.join("dump");
     stage_dir(host, &parent, 0o700, true)?;
     let dir = parent.join("files");
-    perform(host, Stage::Dump { name: name.to_owned(), dir: dir.clone() })?;
+    perform(
+        host,
+        Stage::Dump {
+            name: name.to_owned(),
+            dir: dir.clone(),
+        },
+    )?;
     let manifest = DumpManifest::read(&dir)?;
     Ok((dir, manifest))
 }
@@ -210,18 +267,34 @@ pub fn dump(host: &Host, name: &str, scratch: &Path) -> Result<(PathBuf, DumpMan
 ///
 /// # Errors
 /// As [`dump`].
-pub fn collect(host: &Host, name: &str, scratch: &Path, recipients: &[Recipient]) -> Result<Collected> {
+pub fn collect(
+    host: &Host,
+    name: &str,
+    scratch: &Path,
+    recipients: &[Recipient],
+) -> Result<Collected> {
     let (dir, manifest) = dump(host, name, scratch)?;
     let sealed = scratch.join("sealed");
     host.disk.create_dir(&sealed, &Attributes::mode(0o700))?;
     let mut items = Vec::new();
     for (index, file) in files(&dir)?.into_iter().enumerate() {
         let into = sealed.join(index.to_string());
-        items.push(Item::sealed_file(&host.disk, file.clone(), 0o600, &file.in_dir(&dir), &into, recipients)?);
+        items.push(Item::sealed_file(
+            &host.disk,
+            file.clone(),
+            0o600,
+            &file.in_dir(&dir),
+            &into,
+            recipients,
+        )?);
     }
     let (tables, rows) = (manifest.state.tables(), manifest.state.rows());
-    let state = serde_json::to_vec(&manifest.state).map_err(|error| Error::invalid(format!("write the state: {error}")))?;
-    let products = BTreeMap::from([("postgresql".to_owned(), manifest.server_version_num.to_string())]);
+    let state = serde_json::to_vec(&manifest.state)
+        .map_err(|error| Error::invalid(format!("write the state: {error}")))?;
+    let products = BTreeMap::from([(
+        "postgresql".to_owned(),
+        manifest.server_version_num.to_string(),
+    )]);
     Ok(Collected {
         meaning: Digest::of(&state),
         items,
@@ -239,9 +312,14 @@ fn files(dir: &Path) -> Result<Vec<RelPath>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(|error| Error::io("list", dir, error))? {
         let entry = entry.map_err(|error| Error::io("list", dir, error))?;
-        let kind = entry.file_type().map_err(|error| Error::io("examine", &entry.path(), error))?;
+        let kind = entry
+            .file_type()
+            .map_err(|error| Error::io("examine", &entry.path(), error))?;
         if !kind.is_file() {
-            return Err(Error::refused("db-dump-entry", format!("{} is no regular file", entry.path().display())));
+            return Err(Error::refused(
+                "db-dump-entry",
+                format!("{} is no regular file", entry.path().display()),
+            ));
         }
         files.push(RelPath::below(dir, &entry.path())?);
     }
@@ -253,8 +331,17 @@ fn files(dir: &Path) -> Result<Vec<RelPath>> {
 ///
 /// # Errors
 /// What the server, pg_restore or a gate says; the live database is then what it was.
-pub fn apply(host: &Host, name: &str, verified: &Verified, change: &Change, show_only: bool) -> Result<Applied> {
-    let scratch = host.state("work").join(format!("restore-{}", verified.manifest().dataset.dir_name()));
+pub fn apply(
+    host: &Host,
+    name: &str,
+    verified: &Verified,
+    change: &Change,
+    show_only: bool,
+) -> Result<Applied> {
+    let scratch = host.state("work").join(format!(
+        "restore-{}",
+        verified.manifest().dataset.dir_name()
+    ));
     host.disk.remove_tree(&scratch)?;
     let outcome = restore_from(host, name, verified, change, show_only, &scratch);
     let cleared = host.disk.remove_tree(&scratch);
@@ -263,7 +350,14 @@ pub fn apply(host: &Host, name: &str, verified: &Verified, change: &Change, show
     Ok(applied)
 }
 
-fn restore_from(host: &Host, name: &str, verified: &Verified, change: &Change, show_only: bool, scratch: &Path) -> Result<Applied> {
+fn restore_from(
+    host: &Host,
+    name: &str,
+    verified: &Verified,
+    change: &Change,
+    show_only: bool,
+    scratch: &Path,
+) -> Result<Applied> {
     let source = verified.files()?;
     let dir = match stage_dir(host, scratch, 0o750, false)? {
         // The account may read this copy, and change nothing in it.
@@ -276,28 +370,55 @@ fn restore_from(host: &Host, name: &str, verified: &Verified, change: &Change, s
     let (name, dir, accept) = (name.to_owned(), dir.to_owned(), change.accept.clone());
     if show_only {
         let details = perform(host, Stage::Plan { name, dir, accept })?;
-        let steps = details.get("steps").and_then(Value::as_array).into_iter().flatten();
-        let text = steps.filter_map(Value::as_str).map(|step| format!("{step}\n")).collect();
-        return Ok(Applied { details, text, errors: Vec::new(), changed: true });
+        let steps = details
+            .get("steps")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
+        let text = steps
+            .filter_map(Value::as_str)
+            .map(|step| format!("{step}\n"))
+            .collect();
+        return Ok(Applied {
+            details,
+            text,
+            errors: Vec::new(),
+            changed: true,
+        });
     }
     let details = perform(host, Stage::Restore { name, dir, accept })?;
     let field = |name: &str| details.get(name).cloned().unwrap_or_default();
     let changed = field("outcome") != json!("unchanged");
-    let unreachable = details.pointer("/swap/unreachable_ms").map(|ms| format!(", unreachable for {ms} ms")).unwrap_or_default();
-    let text = format!("restored {} tables with {} rows{unreachable}\n", field("tables"), field("rows"));
-    Ok(Applied { details, text, errors: Vec::new(), changed })
+    let unreachable = details
+        .pointer("/swap/unreachable_ms")
+        .map(|ms| format!(", unreachable for {ms} ms"))
+        .unwrap_or_default();
+    let text = format!(
+        "restored {} tables with {} rows{unreachable}\n",
+        field("tables"),
+        field("rows")
+    );
+    Ok(Applied {
+        details,
+        text,
+        errors: Vec::new(),
+        changed,
+    })
 }
 
 /// Copies a dump for the database's account to read.
 fn lend(disk: &Disk, from: &Path, to: &Path, gid: u32) -> Result<()> {
     for file in files(from)? {
         let bytes_from = file.in_dir(from);
-        let mut source = std::fs::File::open(&bytes_from).map_err(|error| Error::io("open", &bytes_from, error))?;
+        let mut source = std::fs::File::open(&bytes_from)
+            .map_err(|error| Error::io("open", &bytes_from, error))?;
         let mut copy = disk.create(&file.in_dir(to), &Attributes::mode(0o640).owner(0, gid))?;
         let mut buffer = vec![0; 1 << 20];
         loop {
             use std::io::Read as _;
-            let count = source.read(&mut buffer).map_err(|error| Error::io("read", &bytes_from, error))?;
+            let count = source
+                .read(&mut buffer)
+                .map_err(|error| Error::io("read", &bytes_from, error))?;
             if count == 0 {
                 break;
             }
@@ -316,7 +437,11 @@ pub fn read_request() -> Result<Vec<u8>> {
     let path = Path::new("/dev/stdin");
     use std::io::Read as _;
     let mut bytes = Vec::new();
-    std::io::stdin().lock().take(1 << 20).read_to_end(&mut bytes).map_err(|error| Error::io("read", path, error))?;
+    std::io::stdin()
+        .lock()
+        .take(1 << 20)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Error::io("read", path, error))?;
     Ok(bytes)
 }
 
@@ -326,7 +451,9 @@ pub fn read_request() -> Result<Vec<u8>> {
 /// `Io`, or as [`dump`].
 pub fn keep_dump(host: &Host, name: &str, scratch: &Path) -> Result<(PathBuf, DumpManifest)> {
     let (dir, manifest) = dump(host, name, scratch)?;
-    let kept = host.state("exports").join(pefo_core::generation::DataSet::Database(name.to_owned()).dir_name());
+    let kept = host
+        .state("exports")
+        .join(pefo_core::generation::DataSet::Database(name.to_owned()).dir_name());
     let part = host.state("exports").join(".pefo-dump.tmp");
     host.disk.remove_tree(&part)?;
     host.disk.create_dir(&part, &Attributes::mode(0o700))?;

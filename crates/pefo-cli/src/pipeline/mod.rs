@@ -20,6 +20,8 @@ pub fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Error::new(ErrorKind::Io, "start the asynchronous runtime").with_source(error))?
+        .map_err(|error| {
+            Error::new(ErrorKind::Io, "start the asynchronous runtime").with_source(error)
+        })?
         .block_on(future)
 }

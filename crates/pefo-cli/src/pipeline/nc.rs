@@ -33,7 +33,8 @@ const MAX_EXPORT_BYTES: u64 = 1 << 30;
 /// `Config` where there is none.
 pub fn settings(host: &Host) -> Result<&Classifier> {
     host.config.classifier.as_ref().ok_or_else(|| {
-        Error::new(ErrorKind::Config, "no classifier is configured").hint("add a [classifier] section; 'pefo config example' shows one")
+        Error::new(ErrorKind::Config, "no classifier is configured")
+            .hint("add a [classifier] section; 'pefo config example' shows one")
     })
 }
 
@@ -45,11 +46,25 @@ pub fn client(host: &Host) -> Result<ClassifierClient> {
     let settings = settings(host)?;
     let read = |path: &PathBuf| read_capped(path, 1 << 20);
     let credentials = match (&settings.cert, &settings.key, &settings.token_file) {
-        (Some(cert), Some(key), _) => Credentials::Certificate { certificate_pem: read(cert)?, key_pem: read(key)? },
-        (_, _, Some(token)) => Credentials::Token(String::from_utf8_lossy(&read(token)?).trim().to_owned()),
-        _ => return Err(Error::new(ErrorKind::Config, "classifier needs cert and key, or token_file")),
+        (Some(cert), Some(key), _) => Credentials::Certificate {
+            certificate_pem: read(cert)?,
+            key_pem: read(key)?,
+        },
+        (_, _, Some(token)) => {
+            Credentials::Token(String::from_utf8_lossy(&read(token)?).trim().to_owned())
+        }
+        _ => {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "classifier needs cert and key, or token_file",
+            ));
+        }
     };
-    ClassifierClient::new(&ClientOptions::new(settings.url.clone(), read(&settings.ca_cert)?, credentials))
+    ClassifierClient::new(&ClientOptions::new(
+        settings.url.clone(),
+        read(&settings.ca_cert)?,
+        credentials,
+    ))
 }
 
 /// Where the last good export stands.
@@ -65,7 +80,9 @@ pub fn last_export(host: &Host) -> Result<Option<Envelope>> {
     match read_capped(&last_export_path(host), MAX_EXPORT_BYTES) {
         Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(None),
         Err(error) => Err(error),
-        Ok(bytes) => Envelope::parse(&bytes).map(Some).map_err(|error| error.context(last_export_path(host).display())),
+        Ok(bytes) => Envelope::parse(&bytes)
+            .map(Some)
+            .map_err(|error| error.context(last_export_path(host).display())),
     }
 }
 
@@ -76,11 +93,23 @@ pub fn last_export(host: &Host) -> Result<Option<Envelope>> {
 /// What the server or the gate says.
 pub fn export_now(host: &Host, change: &Change) -> Result<Export> {
     let tree = block_on(client(host)?.groups())?;
-    let policy = ExportPolicy::default().max_shrink_percent(settings(host)?.max_shrink_percent).accept(acceptances(change));
+    let policy = ExportPolicy::default()
+        .max_shrink_percent(settings(host)?.max_shrink_percent)
+        .accept(acceptances(change));
     let previous = last_export(host)?;
-    let export = export(host.config.site.certname.clone(), host.clock.now(), tree, previous.as_ref(), &policy)?;
+    let export = export(
+        host.config.site.certname.clone(),
+        host.clock.now(),
+        tree,
+        previous.as_ref(),
+        &policy,
+    )?;
     if !change.dry_run {
-        host.disk.publish(&last_export_path(host), &export.bytes, &Attributes::mode(0o600))?;
+        host.disk.publish(
+            &last_export_path(host),
+            &export.bytes,
+            &Attributes::mode(0o600),
+        )?;
     }
     Ok(export)
 }
@@ -98,8 +127,17 @@ pub fn collect(host: &Host, change: &Change, recipients: &[Recipient]) -> Result
     let count = export.envelope.count();
     Ok(Collected {
         meaning: export.envelope.digest.digest(),
-        items: vec![Item::sealed(RelPath::new(FILE)?, 0o600, &export.bytes, recipients)?],
-        description: Description { products: BTreeMap::new(), time: host.clock.now(), summary: json!({ "groups": count }) },
+        items: vec![Item::sealed(
+            RelPath::new(FILE)?,
+            0o600,
+            &export.bytes,
+            recipients,
+        )?],
+        description: Description {
+            products: BTreeMap::new(),
+            time: host.clock.now(),
+            summary: json!({ "groups": count }),
+        },
         text: format!("{count} groups"),
     })
 }
@@ -108,33 +146,65 @@ pub fn collect(host: &Host, change: &Change, recipients: &[Recipient]) -> Result
 ///
 /// # Errors
 /// What the server or the import gate says; the report then tells which tree the target holds.
-pub fn apply(host: &Host, verified: &Verified, change: &Change, show_only: bool) -> Result<Applied> {
-    let envelope = Envelope::parse(&read_capped(&verified.files()?.join(FILE), MAX_EXPORT_BYTES)?)?;
+pub fn apply(
+    host: &Host,
+    verified: &Verified,
+    change: &Change,
+    show_only: bool,
+) -> Result<Applied> {
+    let envelope = Envelope::parse(&read_capped(
+        &verified.files()?.join(FILE),
+        MAX_EXPORT_BYTES,
+    )?)?;
     let client = client(host)?;
     let policy = policy(host, &envelope.source, change)?;
     let plan: ImportPlan = block_on(async {
         let tree = Tree::from_value(client.groups_value().await?);
-        let target = Target { certname: host.config.site.certname.clone(), tree, seen: host.clock.now() };
+        let target = Target {
+            certname: host.config.site.certname.clone(),
+            tree,
+            seen: host.clock.now(),
+        };
         import::plan(&envelope, target, &policy)
     })?;
-    let mut details = serde_json::to_value(&plan).map_err(|error| Error::invalid(format!("write the plan: {error}")))?;
+    let mut details = serde_json::to_value(&plan)
+        .map_err(|error| Error::invalid(format!("write the plan: {error}")))?;
     let text = plan.to_string();
     if !show_only {
         let mut keep = |rollback: &Envelope| {
             let name = format!("backups/nc-before-{}.json", verified.position());
-            host.disk.publish(&host.state(&name), &rollback.to_bytes()?, &Attributes::mode(0o600))
+            host.disk.publish(
+                &host.state(&name),
+                &rollback.to_bytes()?,
+                &Attributes::mode(0o600),
+            )
         };
-        let report = block_on(async { Ok(import::apply(&client, &plan, &import::ApplyOptions::default(), &mut keep).await) })?;
+        let report = block_on(async {
+            Ok(import::apply(&client, &plan, &import::ApplyOptions::default(), &mut keep).await)
+        })?;
         if let Some(details) = details.as_object_mut() {
-            details.insert("target_holds".to_owned(), serde_json::to_value(report.holds).unwrap_or_default());
-            details.insert("missing".to_owned(), serde_json::to_value(&report.missing).unwrap_or_default());
+            details.insert(
+                "target_holds".to_owned(),
+                serde_json::to_value(report.holds).unwrap_or_default(),
+            );
+            details.insert(
+                "missing".to_owned(),
+                serde_json::to_value(&report.missing).unwrap_or_default(),
+            );
         }
         let holds = report.holds;
         if let Some(error) = report.error {
-            return Err(error.context(format!("the target holds the {holds:?} tree").to_lowercase()));
+            return Err(
+                error.context(format!("the target holds the {holds:?} tree").to_lowercase())
+            );
         }
     }
-    Ok(Applied { details, text, errors: Vec::new(), changed: plan.needs_import() })
+    Ok(Applied {
+        details,
+        text,
+        errors: Vec::new(),
+        changed: plan.needs_import(),
+    })
 }
 
 /// Which host becomes which: the configured map, or the source's certname to this host's.
@@ -150,5 +220,7 @@ fn policy(host: &Host, source: &Certname, change: &Change) -> Result<ImportPolic
     for path in &settings.rewrite {
         transform = transform.rewrite(path.parse()?);
     }
-    Ok(ImportPolicy::with_map(map).transform(transform).accept(acceptances(change)))
+    Ok(ImportPolicy::with_map(map)
+        .transform(transform)
+        .accept(acceptances(change)))
 }

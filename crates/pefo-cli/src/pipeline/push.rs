@@ -65,29 +65,65 @@ pub fn run(host: &Host, dataset: &DataSet, change: &Change, seed: bool) -> Resul
         DataSet::Ca => ca::collect(host, &peers, seed, &recipients)?,
         DataSet::Classifier => nc::collect(host, change, &recipients)?,
         DataSet::Database(name) => db::collect(host, name, scratch.path(), &recipients)?,
-        DataSet::Files => return Err(Error::new(ErrorKind::Config, "the files data set is not served by this version")),
+        DataSet::Files => {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "the files data set is not served by this version",
+            ));
+        }
     };
     if change.dry_run {
         let names: Vec<&Certname> = peers.iter().map(|peer| &peer.certname).collect();
-        let text = format!("{dataset}: would send {} to {}\n", collected.text, join(&names));
-        return Ok(Report::ok(json!({ "summary": collected.description.summary, "peers": names }), text));
+        let text = format!(
+            "{dataset}: would send {} to {}\n",
+            collected.text,
+            join(&names)
+        );
+        return Ok(Report::ok(
+            json!({ "summary": collected.description.summary, "peers": names }),
+            text,
+        ));
     }
     let accepts_rollback = change.accept.iter().any(|rule| rule == ROLLED_BACK);
-    Push { host, dataset, me, key, reign, seed, accepts_rollback }.send(&peers, collected)
+    Push {
+        host,
+        dataset,
+        me,
+        key,
+        reign,
+        seed,
+        accepts_rollback,
+    }
+    .send(&peers, collected)
 }
 
 fn join(names: &[&Certname]) -> String {
-    names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    names
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 impl Push<'_> {
     fn send(&self, peers: &[Introduction], collected: Collected) -> Result<Report> {
-        let Collected { meaning, items, description, text } = collected;
+        let Collected {
+            meaning,
+            items,
+            description,
+            text,
+        } = collected;
         let summary = description.summary.clone();
         let ledger = self.host.record_path("sent", self.dataset);
         let last = Sent::load(&ledger)?;
         let position = self.position(peers, last.as_ref())?;
-        let outgoing = Outgoing::full(Host::author(&self.me, &self.key, &self.reign), self.dataset.clone(), position.sequence, items, description)?;
+        let outgoing = Outgoing::full(
+            Host::author(&self.me, &self.key, &self.reign),
+            self.dataset.clone(),
+            position.sequence,
+            items,
+            description,
+        )?;
         let mut given_out = false;
         let (mut sent, mut unchanged, mut errors) = (Vec::new(), Vec::new(), Vec::new());
         for peer in peers {
@@ -106,7 +142,9 @@ impl Push<'_> {
         if sent.is_empty() && unchanged.is_empty() {
             // No peer was served: the first error says how it ended.
             let mut errors = errors.into_iter();
-            let first = errors.next().unwrap_or_else(|| Error::new(ErrorKind::Config, "no peer is paired"));
+            let first = errors
+                .next()
+                .unwrap_or_else(|| Error::new(ErrorKind::Config, "no peer is paired"));
             let mut report = Report::failed(first);
             report.details = details;
             report.errors.extend(errors);
@@ -115,7 +153,14 @@ impl Push<'_> {
         let report = if sent.is_empty() {
             Report::unchanged(details, format!("{}: unchanged; {text}\n", self.dataset))
         } else {
-            Report::ok(details, format!("{}: sent {text} to {} as {position}\n", self.dataset, join(&sent)))
+            Report::ok(
+                details,
+                format!(
+                    "{}: sent {text} to {} as {position}\n",
+                    self.dataset,
+                    join(&sent)
+                ),
+            )
         };
         Ok(report.partial(errors))
     }
@@ -125,41 +170,76 @@ impl Push<'_> {
     fn position(&self, peers: &[Introduction], last: Option<&Sent>) -> Result<Position> {
         let mut next = Sent::next(last, self.reign.epoch);
         for peer in peers {
-            let Some(ack) = super::ack::known(self.host, peer, self.dataset)? else { continue };
-            let Some(accepted) = ack.accepted.filter(|accepted| *accepted >= next) else { continue };
+            let Some(ack) = super::ack::known(self.host, peer, self.dataset)? else {
+                continue;
+            };
+            let Some(accepted) = ack.accepted.filter(|accepted| *accepted >= next) else {
+                continue;
+            };
             if !self.accepts_rollback || accepted.epoch != self.reign.epoch {
                 return Err(rolled_back(&peer.certname, accepted, next));
             }
-            next = Position { epoch: accepted.epoch, sequence: accepted.sequence + 1 };
+            next = Position {
+                epoch: accepted.epoch,
+                sequence: accepted.sequence + 1,
+            };
         }
         Ok(next)
     }
 
     /// Brings one peer up to date; tells whether something was sent.
-    fn serve(&self, peer: &Introduction, meaning: Digest, outgoing: &Outgoing, given_out: &mut bool) -> Result<bool> {
+    fn serve(
+        &self,
+        peer: &Introduction,
+        meaning: Digest,
+        outgoing: &Outgoing,
+        given_out: &mut bool,
+    ) -> Result<bool> {
         let mut connection = connect(self.host, &self.me, peer, &Purpose::of(self.dataset))?;
         let ack = super::ack::fetch(self.host, &self.me, peer, self.dataset, &mut connection)?;
         // The ack is fresh: a peer that turns out to be ahead is remembered, and the next run may go on.
-        if let Some(accepted) = ack.as_ref().and_then(|ack| ack.accepted).filter(|accepted| *accepted >= outgoing.position()) {
+        if let Some(accepted) = ack
+            .as_ref()
+            .and_then(|ack| ack.accepted)
+            .filter(|accepted| *accepted >= outgoing.position())
+        {
             return Err(rolled_back(&peer.certname, accepted, outgoing.position()));
         }
-        let delivered: Option<Delivered> = record::load(&self.host.delivered_path(&peer.certname, self.dataset))?;
+        let delivered: Option<Delivered> =
+            record::load(&self.host.delivered_path(&peer.certname, self.dataset))?;
         let wants_full = ack.as_ref().is_some_and(|ack| ack.reconcile.is_some());
         let needed = match &delivered {
             _ if self.seed || wants_full => true,
-            Some(delivered) => delivered.state != meaning || delivered.position.epoch != self.reign.epoch,
+            Some(delivered) => {
+                delivered.state != meaning || delivered.position.epoch != self.reign.epoch
+            }
             None => true,
         };
         if needed {
             if !*given_out {
                 // On disk before it is on the wire: a position is never used twice.
-                let sent = Sent { format: 1, position: outgoing.position(), state: outgoing.manifest.state() };
-                sent.store(&self.host.disk, &self.host.record_path("sent", self.dataset))?;
+                let sent = Sent {
+                    format: 1,
+                    position: outgoing.position(),
+                    state: outgoing.manifest.state(),
+                };
+                sent.store(
+                    &self.host.disk,
+                    &self.host.record_path("sent", self.dataset),
+                )?;
                 *given_out = true;
             }
             connection.push(outgoing, &Silent)?;
-            let delivered = Delivered { position: outgoing.position(), state: meaning, time: self.host.clock.now() };
-            self.host.store_json(&self.host.delivered_path(&peer.certname, self.dataset), &delivered, 0o600)?;
+            let delivered = Delivered {
+                position: outgoing.position(),
+                state: meaning,
+                time: self.host.clock.now(),
+            };
+            self.host.store_json(
+                &self.host.delivered_path(&peer.certname, self.dataset),
+                &delivered,
+                0o600,
+            )?;
         }
         let heartbeat = self.heartbeat(peer)?;
         connection.heartbeat(&heartbeat)?;
@@ -171,7 +251,9 @@ impl Push<'_> {
     fn heartbeat(&self, peer: &Introduction) -> Result<Vec<u8>> {
         let mut heads: BTreeMap<DataSet, Position> = BTreeMap::new();
         for dataset in self.host.datasets() {
-            if let Some(delivered) = record::load::<Delivered>(&self.host.delivered_path(&peer.certname, &dataset))? {
+            if let Some(delivered) =
+                record::load::<Delivered>(&self.host.delivered_path(&peer.certname, &dataset))?
+            {
                 heads.insert(dataset, delivered.position);
             }
         }
@@ -197,9 +279,20 @@ fn rolled_back(peer: &Certname, accepted: Position, next: Position) -> Error {
 ///
 /// # Errors
 /// `Unreachable`, `Denied`, `Refused` (`host-key`), `Protocol`, `Fenced`.
-pub fn connect(host: &Host, me: &Introduction, peer: &Introduction, purpose: &Purpose) -> Result<Connection> {
+pub fn connect(
+    host: &Host,
+    me: &Introduction,
+    peer: &Introduction,
+    purpose: &Purpose,
+) -> Result<Connection> {
     let settings = &host.config.transport;
-    let mut target = SshTarget::new(peer.host.clone(), peer.port, peer.user.clone(), host.state("keys/ssh"), peer.host_keys.clone());
+    let mut target = SshTarget::new(
+        peer.host.clone(),
+        peer.port,
+        peer.user.clone(),
+        host.state("keys/ssh"),
+        peer.host_keys.clone(),
+    );
     target.connect_timeout = Duration::from_secs(settings.connect_timeout);
     target.io_timeout = Duration::from_secs(settings.io_timeout);
     let (station, _) = host.station()?;
@@ -221,7 +314,8 @@ impl<'a> Scratch<'a> {
     pub fn new(host: &'a Host, dataset: &DataSet) -> Result<Self> {
         let path = host.state("work").join(dataset.dir_name());
         host.disk.remove_tree(&path)?;
-        host.disk.create_dir(&path, &pefo_core::disk::Attributes::mode(0o711))?;
+        host.disk
+            .create_dir(&path, &pefo_core::disk::Attributes::mode(0o711))?;
         Ok(Self { host, path })
     }
 

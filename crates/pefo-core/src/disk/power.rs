@@ -101,11 +101,18 @@ impl Durable {
     }
 
     /// Rebuilds the directory `from` (its inode number, and its path where it can be looked at live).
-    #[expect(clippy::disallowed_methods, reason = "rebuilds a disk's content for a test")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "rebuilds a disk's content for a test"
+    )]
     fn rebuild(&self, from: u64, live: Option<&Path>, into: &Path, loss: Loss) -> io::Result<()> {
         let names = match (loss, live) {
             (Loss::BytesOnly, Some(live)) => live_names(live)?,
-            _ => self.names.get(&from).map(|(_, names)| names.clone()).unwrap_or_default(),
+            _ => self
+                .names
+                .get(&from)
+                .map(|(_, names)| names.clone())
+                .unwrap_or_default(),
         };
         for (name, node) in names {
             let target = into.join(&name);

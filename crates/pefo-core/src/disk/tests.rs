@@ -164,12 +164,17 @@ fn a_directory_keeps_its_durable_names_when_it_is_renamed() {
     let disk = Disk::with_hook(crash.clone());
     let (part, whole) = (dir.path().join("part"), dir.path().join("whole"));
     disk.create_dir(&part, &Attributes::mode(0o700)).unwrap();
-    disk.publish(&part.join("x"), b"bytes", &Attributes::mode(0o600)).unwrap();
+    disk.publish(&part.join("x"), b"bytes", &Attributes::mode(0o600))
+        .unwrap();
     disk.rename(&part, &whole).unwrap();
     for loss in [Loss::Everything, Loss::BytesOnly] {
         let after = tempfile::tempdir().unwrap();
         crash.recorder().lose_power(after.path(), loss).unwrap();
-        assert_eq!(read(&after.path().join("whole/x")).unwrap(), b"bytes", "{loss:?}");
+        assert_eq!(
+            read(&after.path().join("whole/x")).unwrap(),
+            b"bytes",
+            "{loss:?}"
+        );
         assert!(!after.path().join("part").exists());
     }
 }

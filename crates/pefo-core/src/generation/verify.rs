@@ -436,13 +436,29 @@ fn same_state(manifest: &Manifest, state: Digest) -> Result<()> {
     ))
 }
 
-/// Whether a refusal means that a full generation is needed next.
+/// Whether a generation that could not be taken is worth sending again, whole: it does not fit what was
+/// accepted, or the spool's owner has changed, replaced or removed a part of it.
 pub fn needs_reconcile(error: &Error) -> bool {
-    error.kind() == ErrorKind::Refused
-        && matches!(
+    match error.kind() {
+        ErrorKind::Invalid => true,
+        ErrorKind::Io => error.io_kind() == Some(std::io::ErrorKind::NotFound),
+        ErrorKind::Refused => matches!(
             error.rule(),
-            Some("batch-gap" | "batch-step" | "digest" | "state-digest")
-        )
+            Some(
+                "batch-gap"
+                    | "batch-step"
+                    | "digest"
+                    | "state-digest"
+                    | "signature"
+                    | "signer-unknown"
+                    | "document-kind"
+                    | "manifest-record"
+                    | "generation-name"
+                    | "spool-symlink"
+            )
+        ),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

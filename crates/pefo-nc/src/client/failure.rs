@@ -166,8 +166,7 @@ pub(crate) fn redirect(url: &Url, status: StatusCode, headers: &HeaderMap) -> Er
         url.path(),
         status.as_u16()
     );
-    Error::new(ErrorKind::Protocol, message)
-        .hint(WRONG_PORT)
+    Error::new(ErrorKind::Protocol, message).hint(WRONG_PORT)
 }
 
 pub(crate) fn not_json(path: &str, body: &[u8], error: serde_json::Error) -> Error {

@@ -2,7 +2,9 @@
 //!
 //! libssh2 is kept non-blocking. Whatever the peer says is taken in whenever we touch the channel:
 //! words of pefo's into an inbox, standard error into a short tail. Writing stops as soon as there is
-//! something to read, since in a half-duplex phase that can only be a refusal.
+//! something to read, since in a half-duplex phase that can only be a refusal. Only the first words are
+//! said whatever has come: both sides begin at once, and the peer's preamble may be here before ours
+//! is on its way.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -29,6 +31,8 @@ pub(crate) struct SshStream {
     inbox: VecDeque<u8>,
     stderr: Vec<u8>,
     ended: bool,
+    /// Whether our first words were said.
+    greeted: bool,
     io_timeout: Duration,
     answer_timeout: Duration,
 }
@@ -68,6 +72,7 @@ impl SshStream {
             inbox: VecDeque::new(),
             stderr: Vec::new(),
             ended: false,
+            greeted: false,
             io_timeout,
             answer_timeout,
         }
@@ -166,7 +171,7 @@ impl Write for SshStream {
         let mut patience = Patience::new();
         loop {
             self.pump()?;
-            if !self.inbox.is_empty() || self.ended {
+            if self.ended || (self.greeted && !self.inbox.is_empty()) {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
             match self.channel.write(bytes) {
@@ -185,7 +190,11 @@ impl Write for SshStream {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.wait(&mut patience)?;
                 }
-                other => return other,
+                Ok(()) => {
+                    self.greeted = true;
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
             }
         }
     }

@@ -3,13 +3,13 @@
 use std::io::Cursor;
 
 use pefo_core::disk::Disk;
+use pefo_core::generation::spool::noted_reign_path;
 use pefo_core::generation::{Position, Site};
 use pefo_core::progress::Silent;
 use pefo_core::reign::{Epoch, Role};
 use pefo_core::{Certname, Error, ErrorKind};
 use pefo_transport::frame::{self, Frame, PREAMBLE};
 use pefo_transport::message::{Need, Offer, Protocols, Shape, Welcome};
-use pefo_core::generation::spool::noted_reign_path;
 use pefo_transport::{Connection, Introduced, Limits, Purpose, check_original_command};
 
 use crate::pair::{Pair, Replay, at, refusal, state};

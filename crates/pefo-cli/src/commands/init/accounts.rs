@@ -18,11 +18,22 @@ pub(super) fn transfer(host: &Host) -> Result<Account> {
             let home = "/var/lib/pefo-transfer";
             // '*' is no password that matches, and unlike '!' no lock that makes sshd refuse keys.
             let invocation = Invocation::new("useradd")
-                .arg("--system").arg("--user-group").arg("--home-dir").arg(home)
-                .arg("--shell").arg("/bin/sh").arg("--password").arg("*").arg(name);
+                .arg("--system")
+                .arg("--user-group")
+                .arg("--home-dir")
+                .arg(home)
+                .arg("--shell")
+                .arg("/bin/sh")
+                .arg("--password")
+                .arg("*")
+                .arg(name);
             host.launcher.run(&invocation)?.success(&invocation)?;
-            account(&*host.launcher, name)?
-                .ok_or_else(|| Error::new(ErrorKind::Child, format!("account {name} was made but is not found")))?
+            account(&*host.launcher, name)?.ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Child,
+                    format!("account {name} was made but is not found"),
+                )
+            })?
         }
     };
     let spool = &host.config.site.spool_dir;
@@ -30,7 +41,8 @@ pub(super) fn transfer(host: &Host) -> Result<Account> {
         if let Some(parent) = spool.parent() {
             host.disk.create_dir_all(parent, &Attributes::mode(0o755))?;
         }
-        host.disk.create_dir(spool, &Attributes::mode(0o700).owner(found.uid, found.gid))?;
+        host.disk
+            .create_dir(spool, &Attributes::mode(0o700).owner(found.uid, found.gid))?;
     }
     Ok(found)
 }
@@ -46,8 +58,13 @@ pub(super) fn service(host: &Host) -> Result<()> {
     }
     let name = owner.unwrap_or("puppet");
     let invocation = Invocation::new("useradd")
-        .arg("--system").arg("--user-group").arg("--home-dir").arg("/var/lib/puppet")
-        .arg("--shell").arg("/usr/sbin/nologin").arg(name);
+        .arg("--system")
+        .arg("--user-group")
+        .arg("--home-dir")
+        .arg("/var/lib/puppet")
+        .arg("--shell")
+        .arg("/usr/sbin/nologin")
+        .arg(name);
     host.launcher.run(&invocation)?.success(&invocation)?;
     Ok(())
 }
@@ -60,27 +77,44 @@ pub(in crate::commands) fn authorized_keys(host: &Host) -> Result<PathBuf> {
     }
     match account(&*host.launcher, &site.transfer_user)? {
         Some(found) => Ok(PathBuf::from(found.home).join(".ssh/authorized_keys")),
-        None => Err(Error::new(ErrorKind::NotFound, format!("there is no account {}", site.transfer_user))),
+        None => Err(Error::new(
+            ErrorKind::NotFound,
+            format!("there is no account {}", site.transfer_user),
+        )),
     }
 }
 
 /// Writes the keys of all paired peers, each bound to the receiver. The file is root's: the account
 /// can't lift its own restriction.
 pub(super) fn authorize(host: &Host) -> Result<()> {
-    let program = std::env::current_exe().map_err(|error| Error::new(ErrorKind::Io, "find this program").with_source(error))?;
-    let (program, config) = (program.display().to_string(), host.config_path.display().to_string());
-    if [&program, &config].iter().any(|path| path.chars().any(|c| c.is_whitespace() || "\"'\\$`".contains(c))) {
-        return Err(Error::new(ErrorKind::Config, format!("{program} or {config} cannot stand in a forced command"))
-            .hint("install pefo and its configuration at paths without blanks and quotes"));
+    let program = std::env::current_exe()
+        .map_err(|error| Error::new(ErrorKind::Io, "find this program").with_source(error))?;
+    let (program, config) = (
+        program.display().to_string(),
+        host.config_path.display().to_string(),
+    );
+    if [&program, &config].iter().any(|path| {
+        path.chars()
+            .any(|c| c.is_whitespace() || "\"'\\$`".contains(c))
+    }) {
+        return Err(Error::new(
+            ErrorKind::Config,
+            format!("{program} or {config} cannot stand in a forced command"),
+        )
+        .hint("install pefo and its configuration at paths without blanks and quotes"));
     }
     let mut text = String::from("# written by 'pefo init'; root's own\n");
     for peer in host.peers()? {
-        text.push_str(&format!("restrict,command=\"{program} --config {config} receive\" {}\n", peer.ssh_key));
+        text.push_str(&format!(
+            "restrict,command=\"{program} --config {config} receive\" {}\n",
+            peer.ssh_key
+        ));
     }
     let path = authorized_keys(host)?;
     if let Some(parent) = path.parent() {
         // sshd's StrictModes wants every directory on the way to be root's or the account's.
         host.disk.create_dir_all(parent, &Attributes::mode(0o755))?;
     }
-    host.disk.publish(&path, text.as_bytes(), &Attributes::mode(0o644).owner(0, 0))
+    host.disk
+        .publish(&path, text.as_bytes(), &Attributes::mode(0o644).owner(0, 0))
 }

@@ -22,15 +22,26 @@ const SCRIPTS: [&str; 7] = [
     "update_passive_ca.sh",
 ];
 /// Where they are looked for.
-const PLACES: [&str; 4] = ["/etc/cron.d", "/var/spool/cron", "/var/spool/cron/crontabs", "/etc/incron.d"];
+const PLACES: [&str; 4] = [
+    "/etc/cron.d",
+    "/var/spool/cron",
+    "/var/spool/cron/crontabs",
+    "/etc/incron.d",
+];
 const RETIRED: &str = ".retired-by-pefo";
 
 /// The original's files that are still armed.
 pub(in crate::commands) fn leftovers(host: &Host) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let spool = &host.config.site.spool_dir;
-    for place in PLACES.iter().map(PathBuf::from).chain([spool.join("incron.d"), spool.join("cron.d")]) {
-        let Ok(entries) = std::fs::read_dir(&place) else { continue };
+    for place in PLACES
+        .iter()
+        .map(PathBuf::from)
+        .chain([spool.join("incron.d"), spool.join("cron.d")])
+    {
+        let Ok(entries) = std::fs::read_dir(&place) else {
+            continue;
+        };
         for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
             if !path.to_string_lossy().ends_with(RETIRED) && calls_the_original(&path) {
                 found.push(path);
@@ -48,11 +59,18 @@ pub(in crate::commands) fn leftovers(host: &Host) -> Vec<PathBuf> {
 }
 
 fn calls_the_original(path: &Path) -> bool {
-    let Ok(bytes) = read_capped(path, 1 << 20) else { return false };
+    let Ok(bytes) = read_capped(path, 1 << 20) else {
+        return false;
+    };
     let text = String::from_utf8_lossy(&bytes);
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let mut lines = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with('#'));
     lines.any(|line| {
-        line.contains("pe_failover") && (line.contains("sync_certs.sh") || SCRIPTS.iter().any(|script| line.contains(script)))
+        line.contains("pe_failover")
+            && (line.contains("sync_certs.sh")
+                || SCRIPTS.iter().any(|script| line.contains(script)))
     })
 }
 
@@ -62,10 +80,19 @@ pub(super) fn disarm(host: &Host, options: &InitOptions) -> Result<()> {
     if found.is_empty() {
         return Ok(());
     }
-    let names = found.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+    let names = found
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect::<Vec<_>>()
+        .join(", ");
     if !options.retire_original {
-        return Err(Error::refused("original-module-armed", format!("the original pe_failover module is still at work here: {names}"))
-            .hint(format!("add --retire-original: the files get the ending {RETIRED} and can be renamed back")));
+        return Err(Error::refused(
+            "original-module-armed",
+            format!("the original pe_failover module is still at work here: {names}"),
+        )
+        .hint(format!(
+            "add --retire-original: the files get the ending {RETIRED} and can be renamed back"
+        )));
     }
     if options.dry_run.dry_run {
         return Ok(());
