@@ -30,8 +30,6 @@ impl Launcher for AccountLauncher {
             .arg(format!("--regid={}", self.account))
             .arg("--init-groups")
             .arg("--no-new-privs")
-            // Killed with its parent: a stage that outlives pefo would meet the next run's.
-            .arg("--pdeathsig=KILL")
             .arg("--");
         outer = outer.arg(invocation.program.clone());
         for argument in &invocation.arguments {

@@ -351,7 +351,7 @@ impl Pair {
         let took = self.b.wait_until_refused(&nodes.live, CRL_LIMIT);
         self.tell("B refused what it revoked itself", took);
         let crl = fs::read(self.b.cadir().join("ca_crl.pem")).unwrap();
-        let run = self.passive.pefo(["ca", "apply"]).exits(4);
+        let run = self.passive.pefo(["ca", "apply"]).exits(3);
         assert!(
             run.refused_by("crl-rollback"),
             "{}{}",
