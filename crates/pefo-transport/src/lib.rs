@@ -2,6 +2,7 @@
 //!
 //! | module | what it is for |
 //! |---|---|
+//! | [`delta`] | rolling checksum, signature, delta, patch; no I/O beyond Read and Write |
 //! | [`frame`] | bytes to frames and back; no I/O |
 //! | [`message`] | what the frames carry |
 //! | [`session`] | which frame is legal when, for both sides; no I/O |
@@ -17,6 +18,7 @@
 //! The crate is synchronous: one thread owns a session, and the phases are half-duplex. The formats
 //! are written down in `docs/wire.md`.
 
+pub mod delta;
 pub mod frame;
 pub mod message;
 pub mod receive;
