@@ -12,7 +12,7 @@
 //! | [`mod@record`] | small JSON files that are replaced whole |
 //! | [`lock`] | flocks that die with their holder |
 //! | [`clock`], [`progress`], [`launch`] | time, progress and child processes, handed in |
-//! | [`digest`] | BLAKE3 digests, and the state digest that costs what changed |
+//! | [`digest`], [`digest_cache`] | BLAKE3 digests, the state digest that costs what changed; files that need not be read again |
 //! | [`keys`], [`sealing`], [`document`] | Ed25519 signatures, sealed payloads, signed documents |
 //! | [`reign`], [`pairing`] | who reigns, and how two masters come to know each other |
 //! | [`generation`] | manifests, full and batch generations, and `Verified` |
@@ -24,6 +24,7 @@ pub mod ack;
 pub mod certname;
 pub mod clock;
 pub mod digest;
+pub mod digest_cache;
 pub mod disk;
 pub mod document;
 pub mod error;

@@ -19,6 +19,7 @@ mod beneath;
 pub mod fault;
 mod file;
 pub mod power;
+mod rooted;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -30,6 +31,7 @@ use std::time::SystemTime;
 
 pub use beneath::{Beneath, EntryKind};
 pub use file::NewFile;
+pub use rooted::Rooted;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -192,6 +194,34 @@ impl Disk {
                 Err(error)
             }
         }
+    }
+
+    /// Replaces a cache: whole for every reader, but not durable; for what can be made anew.
+    ///
+    /// # Errors
+    /// `Io`; the target is then the old file or the new one.
+    pub fn publish_cache(
+        &self,
+        target: &Path,
+        bytes: &[u8],
+        attributes: &Attributes,
+    ) -> Result<()> {
+        let temp = temp_beside(target)?;
+        let written = (|| {
+            let mut file = self.create(&temp, attributes)?;
+            file.write(bytes)?;
+            file.finish()?;
+            self.act(
+                "rename to",
+                target,
+                Operation::Rename(&temp, target),
+                || std::fs::rename(&temp, target),
+            )
+        })();
+        if written.is_err() {
+            drop(self.remove_file(&temp));
+        }
+        written
     }
 
     /// Makes a new file for streaming; it must not exist. Durable only after

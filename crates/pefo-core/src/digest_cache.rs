@@ -1,0 +1,343 @@
+//! Digests of files that need not be read again.
+//!
+//! A file's content is known again by its device, inode, size, mtime and ctime: whoever writes to a
+//! file moves its ctime, which no program can set back. What it guarantees: [`DigestCache::get`] gives
+//! a digest only where all five are as they were when the file was read, and were already old by
+//! then. A file that changed within the clock's grain of being read could change again without
+//! moving its times; such a digest is [kept out](DigestCache::put), and the file is read again next
+//! time. A clock set back makes files look younger than they are: that costs reading, nothing else.
+//!
+//! The stored form is a cache and nothing more. It is published whole but not fsynced; a torn, foreign
+//! or missing one is an empty cache. It must lie where only its user can write.
+//!
+//! ```text
+//! "PDIG" 1 0 0 0 | entries: device inode size (u64) mtime ctime (i64 s, u32 ns) digest | BLAKE3 of all before
+//! ```
+//! Numbers are little-endian.
+
+use std::collections::HashMap;
+use std::fs::Metadata;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::digest::Digest;
+use crate::disk::{Attributes, Disk};
+use crate::error::{Error, Result};
+
+const MAGIC: [u8; 8] = *b"PDIG\x01\0\0\0";
+const ENTRY_BYTES: usize = 80;
+const SEAL_BYTES: usize = 32;
+/// Largest stored cache that is read: some 13 million files.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// Times tell finer than this where they have nanoseconds: kernels stamp files at each tick.
+const FINE_GRAIN: Duration = Duration::from_millis(50);
+/// A time of whole seconds may come from a file system that knows no finer.
+const COARSE_GRAIN: Duration = Duration::from_millis(2100);
+
+/// A moment as file systems tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileTime {
+    /// Seconds since 1970.
+    pub seconds: i64,
+    /// Nanoseconds of the second.
+    pub nanoseconds: u32,
+}
+
+impl FileTime {
+    fn age(self, now: SystemTime) -> Duration {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let whole = u64::try_from(self.seconds).unwrap_or(0);
+        now.saturating_sub(Duration::new(whole, self.nanoseconds))
+    }
+
+    fn is_settled(self, now: SystemTime) -> bool {
+        let grain = if self.nanoseconds == 0 {
+            COARSE_GRAIN
+        } else {
+            FINE_GRAIN
+        };
+        self.age(now) >= grain
+    }
+}
+
+/// What tells whether a file is the one that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// The device it lies on.
+    pub device: u64,
+    /// Its inode.
+    pub inode: u64,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When its content changed, as its owner says.
+    pub mtime: FileTime,
+    /// When anything of it changed, as the kernel says.
+    pub ctime: FileTime,
+}
+
+impl From<&Metadata> for Identity {
+    fn from(meta: &Metadata) -> Self {
+        let time = |seconds, nanoseconds: i64| FileTime {
+            seconds,
+            nanoseconds: u32::try_from(nanoseconds).unwrap_or(0),
+        };
+        Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.size(),
+            mtime: time(meta.mtime(), meta.mtime_nsec()),
+            ctime: time(meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+}
+
+/// Digests by device and inode, each with the rest of what identifies the file.
+#[derive(Debug, Clone, Default)]
+pub struct DigestCache {
+    known: HashMap<(u64, u64), (Identity, Digest)>,
+    /// Whether it differs from what was loaded.
+    changed: bool,
+}
+
+impl DigestCache {
+    /// Reads a stored cache; an unreadable one is empty.
+    pub fn load(path: &Path) -> Self {
+        let mut cache = Self {
+            known: read(path).unwrap_or_default(),
+            changed: false,
+        };
+        cache.known.shrink_to_fit();
+        cache
+    }
+
+    /// The digest of a file that is as it was when it was read.
+    pub fn get(&self, file: &Identity) -> Option<Digest> {
+        let (identity, digest) = self.known.get(&(file.device, file.inode))?;
+        (identity == file).then_some(*digest)
+    }
+
+    /// Remembers what a file held, where its times were settled at `now`: the system's clock, read
+    /// before the file was. Tells whether it is remembered.
+    pub fn put(&mut self, file: Identity, digest: Digest, now: SystemTime) -> bool {
+        let key = (file.device, file.inode);
+        if file.ctime.is_settled(now) && file.mtime.is_settled(now) {
+            let known = self.known.insert(key, (file, digest));
+            self.changed |= known != Some((file, digest));
+            return true;
+        }
+        self.changed |= self.known.remove(&key).is_some();
+        false
+    }
+
+    /// Forgets all files but those for which `keep` is true.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Identity) -> bool) {
+        let before = self.known.len();
+        self.known.retain(|_, (identity, _)| keep(identity));
+        self.changed |= before != self.known.len();
+    }
+
+    /// How many files are known.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// Stores it, where it differs from what was loaded; not fsynced, since losing it costs reading only.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn store(&mut self, disk: &Disk, path: &Path) -> Result<()> {
+        if !self.changed {
+            return Ok(());
+        }
+        disk.publish_cache(path, &self.to_bytes(), &Attributes::mode(0o600))?;
+        self.changed = false;
+        Ok(())
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes =
+            Vec::with_capacity(MAGIC.len() + self.known.len() * ENTRY_BYTES + SEAL_BYTES);
+        bytes.extend_from_slice(&MAGIC);
+        for (identity, digest) in self.known.values() {
+            for number in [identity.device, identity.inode, identity.size] {
+                bytes.extend_from_slice(&number.to_le_bytes());
+            }
+            for time in [identity.mtime, identity.ctime] {
+                bytes.extend_from_slice(&time.seconds.to_le_bytes());
+                bytes.extend_from_slice(&time.nanoseconds.to_le_bytes());
+            }
+            bytes.extend_from_slice(digest.as_bytes());
+        }
+        let seal = Digest::of(&bytes);
+        bytes.extend_from_slice(seal.as_bytes());
+        bytes
+    }
+}
+
+fn read(path: &Path) -> Option<HashMap<(u64, u64), (Identity, Digest)>> {
+    let file = std::fs::File::open(path).ok()?;
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
+    parse(&bytes)
+}
+
+fn parse(bytes: &[u8]) -> Option<HashMap<(u64, u64), (Identity, Digest)>> {
+    let (sealed, seal) = bytes.split_at_checked(bytes.len().checked_sub(SEAL_BYTES)?)?;
+    if Digest::of(sealed).as_bytes() != seal {
+        return None;
+    }
+    let entries = sealed.strip_prefix(MAGIC.as_slice())?;
+    let (entries, []) = entries.as_chunks::<ENTRY_BYTES>() else {
+        return None;
+    };
+    let mut known = HashMap::with_capacity(entries.len());
+    for entry in entries {
+        let mut rest = entry.as_slice();
+        let identity = Identity {
+            device: u64::from_le_bytes(part(&mut rest)?),
+            inode: u64::from_le_bytes(part(&mut rest)?),
+            size: u64::from_le_bytes(part(&mut rest)?),
+            mtime: time(&mut rest)?,
+            ctime: time(&mut rest)?,
+        };
+        let digest = Digest::from_bytes(part(&mut rest)?);
+        known.insert((identity.device, identity.inode), (identity, digest));
+    }
+    Some(known)
+}
+
+fn part<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (part, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(*part)
+}
+
+fn time(rest: &mut &[u8]) -> Option<FileTime> {
+    Some(FileTime {
+        seconds: i64::from_le_bytes(part(rest)?),
+        nanoseconds: u32::from_le_bytes(part(rest)?),
+    })
+}
+
+/// What an open file is now.
+///
+/// # Errors
+/// `Io`, naming `path`.
+pub fn identify(file: &std::fs::File, path: &Path) -> Result<Identity> {
+    let meta = file
+        .metadata()
+        .map_err(|error| Error::io("examine", path, error))?;
+    Ok(Identity::from(&meta))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn file_time() -> impl Strategy<Value = FileTime> {
+        (0_i64..4_000_000_000, 0_u32..1_000_000_000).prop_map(|(seconds, nanoseconds)| FileTime {
+            seconds,
+            nanoseconds,
+        })
+    }
+
+    prop_compose! {
+        fn identity()(device in 0_u64..3, inode in any::<u64>(), size in any::<u64>(), mtime in file_time(), ctime in file_time()) -> Identity {
+            Identity { device, inode, size, mtime, ctime }
+        }
+    }
+
+    /// Long after every generated time.
+    fn late() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(5_000_000_000)
+    }
+
+    proptest! {
+        #[test]
+        fn a_stored_cache_reads_back(files in prop::collection::vec((identity(), any::<[u8; 32]>()), 0..20)) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("cache");
+            let mut cache = DigestCache::default();
+            for (identity, digest) in &files {
+                prop_assert!(cache.put(*identity, Digest::from_bytes(*digest), late()));
+            }
+            cache.store(&Disk::new(), &path).unwrap();
+            let again = DigestCache::load(&path);
+            prop_assert_eq!(again.known, cache.known);
+        }
+
+        #[test]
+        fn any_other_bytes_are_an_empty_cache(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(parse(&bytes).is_none());
+        }
+
+        #[test]
+        fn any_part_that_differs_makes_it_another_file(file in identity(), part in 0..5_usize) {
+            let mut cache = DigestCache::default();
+            cache.put(file, Digest::of(b"x"), late());
+            prop_assert_eq!(cache.get(&file), Some(Digest::of(b"x")));
+            let mut other = file;
+            match part {
+                0 => other.device += 1,
+                1 => other.inode ^= 1,
+                2 => other.size ^= 1,
+                3 => other.mtime.nanoseconds ^= 1,
+                _ => other.ctime.seconds += 1,
+            }
+            prop_assert_eq!(cache.get(&other), None);
+        }
+    }
+
+    #[test]
+    fn a_file_that_changed_just_now_is_not_remembered() {
+        let file = Identity {
+            device: 1,
+            inode: 2,
+            size: 3,
+            mtime: FileTime {
+                seconds: 100,
+                nanoseconds: 0,
+            },
+            ctime: FileTime {
+                seconds: 200,
+                nanoseconds: 7,
+            },
+        };
+        let at = |millis| UNIX_EPOCH + Duration::from_millis(millis);
+        let mut cache = DigestCache::default();
+        assert!(cache.put(file, Digest::of(b"old"), at(200_051)));
+        // A file in the future, as after a clock set back, is young.
+        for now in [at(200_000), at(200_049), at(5)] {
+            assert!(!cache.put(file, Digest::of(b"new"), now));
+            assert_eq!(cache.get(&file), None);
+        }
+        // Whole seconds may be all that its file system tells.
+        let coarse = Identity {
+            ctime: FileTime {
+                seconds: 200,
+                nanoseconds: 0,
+            },
+            ..file
+        };
+        assert!(!cache.put(coarse, Digest::of(b"x"), at(202_000)));
+        assert!(cache.put(coarse, Digest::of(b"x"), at(202_100)));
+    }
+
+    #[test]
+    fn an_unchanged_cache_is_not_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cache");
+        let mut cache = DigestCache::load(&path);
+        cache.store(&Disk::new(), &path).unwrap();
+        assert!(!path.exists());
+    }
+}
