@@ -374,15 +374,13 @@ impl Rooted {
     /// `Io`, `Refused` (`spool-symlink`).
     pub fn sync_dir(&self, path: Option<&RelPath>) -> Result<()> {
         let full = path.map_or_else(|| self.path.clone(), |path| path.in_dir(&self.path));
-        self.disk.act("sync", &full, Operation::SyncDir(&full), || {
-            let path = path.map_or(".", RelPath::as_str);
-            let flags = OFlags::DIRECTORY | OFlags::RDONLY;
-            Ok(rustix::fs::fsync(self.open_at(
-                path,
-                flags,
-                Mode::empty(),
-            )?)?)
-        })
+        let name = path.map_or(".", RelPath::as_str);
+        let handle = self
+            .open_at(name, OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty())
+            .map_err(|error| self.error("open", &full, error))?;
+        let operation = Operation::SyncDir(&full);
+        self.disk
+            .act("sync", &full, operation, || Ok(rustix::fs::fsync(&handle)?))
     }
 
     /// syncfs: everything written so far to the file system is durable afterwards.
