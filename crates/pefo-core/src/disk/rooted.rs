@@ -238,16 +238,14 @@ impl Rooted {
     /// # Errors
     /// `Io`, `Refused` (`spool-symlink`).
     pub fn set_attributes(&self, path: &RelPath, attributes: &Attributes) -> Result<()> {
-        self.act(
-            "set attributes of",
-            path,
-            |at| Operation::SetAttributes(at),
-            || {
-                let file =
-                    File::from(self.open_at(path.as_str(), OFlags::RDONLY, Mode::empty())?);
-                apply_attributes(&file, attributes)
-            },
-        )
+        let full = path.in_dir(&self.path);
+        let file = self
+            .open_at(path.as_str(), OFlags::RDONLY, Mode::empty())
+            .map_err(|error| self.error("open", &full, error))?;
+        let operation = Operation::SetAttributes(&full);
+        self.disk.act("set attributes of", &full, operation, || {
+            apply_attributes(&File::from(file), attributes)
+        })
     }
 
     /// Renames to a path below `target`, replacing a file there.
