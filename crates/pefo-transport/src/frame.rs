@@ -3,17 +3,19 @@
 //! Each side first sends [`PREAMBLE`]. Then come frames: a header of eight bytes, little-endian
 //! (`u32` payload length, `u8` type, `u8` flags, `u16` channel), and the payload. [`decode`] takes any
 //! bytes at all and gives a frame, asks for more, or refuses; it never allocates more than a payload
-//! may be long. Types, flags and channels that no capability has opened are refused, so that adding
+//! may be long, a compressed one included. Types, flags and channels that no capability has opened are refused, so that adding
 //! one later can't be misread by this version.
 
+mod body;
+pub mod compression;
+
 use pefo_core::Error;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::message::{
-    AckSet, AcksQuery, FileHead, Hello, HelloHead, Need, Offer, Protocols, Published, Refuse,
-    Wanted, Welcome,
+    AckSet, AcksQuery, AnswerHead, AnswerQuery, Ask, Capabilities, FileHead, Hello, Need, Offer,
+    Protocols, Published, Refuse, Welcome,
 };
+use crate::tree::message::{Commit, Committed, Differs, EntriesHead, Open, Opened, Summary};
 
 /// The first bytes of each direction. Like PNG's signature it shows at once a line that is not clean
 /// for bytes (line ends changed, cut at end-of-file characters), a banner, or a shell.
@@ -56,6 +58,40 @@ pub enum Frame {
     AckSet(AckSet),
     /// Sender: a signed heartbeat.
     Heartbeat(Vec<u8>),
+    /// Sender: are you there? (`ping`)
+    Ping,
+    /// Receiver: how it wants one file; its signature may follow. (`ask`)
+    Ask(Ask),
+    /// Sender: a file as a delta against what was asked with; its bytes follow, then End. (`ask`)
+    Delta(FileHead),
+    /// Sender: the delta ends here. (`ask`)
+    End,
+    /// Sender: forget what was sent of this; nothing of it stays. (`ask`)
+    Abandon,
+    /// Sender: this file can no longer be had; leave what stands there. (`ask`)
+    Skip(u32),
+    /// Sender: a signed request to the receiver's root. (`request`)
+    Request(Vec<u8>),
+    /// Sender: what has root answered? (`request`)
+    AnswerQuery(AnswerQuery),
+    /// Receiver: the answer, which follows, or that there is none yet. (`request`)
+    Answer(AnswerHead),
+    /// Sender: a newer reign's signed record. (`request`)
+    Notice(Vec<u8>),
+    /// Sender: a tree session begins. (tree)
+    Open(Open),
+    /// Receiver: go on. (tree)
+    Opened(Opened),
+    /// Sender: the digests of a whole tree. (tree)
+    Summary(Summary),
+    /// Receiver: where its tree is another. (tree)
+    Differs(Differs),
+    /// Sender: entries, which follow. (tree)
+    Entries(EntriesHead),
+    /// Sender: that was all; put it into the tree. (tree)
+    Commit(Commit),
+    /// Receiver: it stands in the tree, durably. (tree)
+    Committed(Committed),
 }
 
 mod kind {
@@ -64,19 +100,50 @@ mod kind {
     pub(super) const REFUSE: u8 = 3;
     pub(super) const BYE: u8 = 4;
     pub(super) const OK: u8 = 5;
+    pub(super) const PING: u8 = 6;
     pub(super) const OFFER: u8 = 16;
     pub(super) const DATA: u8 = 17;
     pub(super) const NEED: u8 = 18;
     pub(super) const FILE: u8 = 19;
     pub(super) const PUBLISH: u8 = 20;
     pub(super) const PUBLISHED: u8 = 21;
+    pub(super) const ASK: u8 = 22;
+    pub(super) const DELTA: u8 = 23;
+    pub(super) const END: u8 = 24;
+    pub(super) const ABANDON: u8 = 25;
+    pub(super) const SKIP: u8 = 26;
     pub(super) const ACKS: u8 = 32;
     pub(super) const ACK_SET: u8 = 33;
     pub(super) const HEARTBEAT: u8 = 34;
+    pub(super) const REQUEST: u8 = 35;
+    pub(super) const ANSWER_QUERY: u8 = 36;
+    pub(super) const ANSWER: u8 = 37;
+    pub(super) const NOTICE: u8 = 38;
+    pub(super) const OPEN: u8 = 64;
+    pub(super) const OPENED: u8 = 65;
+    pub(super) const SUMMARY: u8 = 66;
+    pub(super) const DIFFERS: u8 = 67;
+    pub(super) const ENTRIES: u8 = 68;
+    pub(super) const COMMIT: u8 = 69;
+    pub(super) const COMMITTED: u8 = 70;
 }
 
-const NEED_ALREADY: u8 = 0;
-const NEED_FILES: u8 = 1;
+/// Flag of a Data frame: its payload is one zstd frame.
+const FLAG_ZSTD: u8 = 1;
+
+/// Whether the capability that a type needs, if it needs one, was agreed; `None` for unknown types.
+const fn is_open(kind: u8, agreed: Capabilities) -> Option<bool> {
+    Some(match kind {
+        kind::HELLO..=kind::OK | kind::OFFER..=kind::PUBLISHED | kind::ACKS..=kind::HEARTBEAT => {
+            true
+        }
+        kind::PING => agreed.ping,
+        kind::ASK..=kind::SKIP => agreed.ask,
+        kind::REQUEST..=kind::NOTICE => agreed.request,
+        kind::OPEN..=kind::COMMITTED => agreed.tree,
+        _ => return None,
+    })
+}
 
 /// Why bytes are no frame.
 #[derive(Debug, thiserror::Error)]
@@ -139,24 +206,46 @@ impl From<FrameError> for Error {
     }
 }
 
+/// [`decode_agreed`] where no capability was agreed.
+///
+/// # Errors
+/// Where no further bytes can make a frame of it.
+pub fn decode(bytes: &[u8]) -> Result<Option<(Frame, usize)>, FrameError> {
+    decode_agreed(bytes, Capabilities::NONE)
+}
+
 /// The frame at the beginning of `bytes` and how many bytes it takes; `None` where more bytes are
 /// needed.
 ///
 /// # Errors
 /// Where no further bytes can make a frame of it.
-pub fn decode(bytes: &[u8]) -> Result<Option<(Frame, usize)>, FrameError> {
-    let Some((length, kind)) = header(bytes)? else {
+pub fn decode_agreed(
+    bytes: &[u8],
+    agreed: Capabilities,
+) -> Result<Option<(Frame, usize)>, FrameError> {
+    let Some(header) = header(bytes, agreed)? else {
         return Ok(None);
     };
-    let end = HEADER_BYTES + length;
-    match bytes.get(HEADER_BYTES..end) {
-        None => Ok(None),
-        Some(payload) => Ok(Some((body(kind, payload)?, end))),
-    }
+    let end = HEADER_BYTES + header.length;
+    let Some(payload) = bytes.get(HEADER_BYTES..end) else {
+        return Ok(None);
+    };
+    let frame = if header.zstd {
+        Frame::Data(compression::expand(payload)?)
+    } else {
+        body::decode(header.kind, payload)?
+    };
+    Ok(Some((frame, end)))
 }
 
-/// Payload length and type, as soon as the header is there.
-fn header(bytes: &[u8]) -> Result<Option<(usize, u8)>, FrameError> {
+struct Header {
+    length: usize,
+    kind: u8,
+    zstd: bool,
+}
+
+/// The header, as soon as it is there.
+fn header(bytes: &[u8], agreed: Capabilities) -> Result<Option<Header>, FrameError> {
     let Some(&[a, b, c, d, kind, flags, e, f]) = bytes.first_chunk::<HEADER_BYTES>() else {
         return Ok(None);
     };
@@ -166,97 +255,16 @@ fn header(bytes: &[u8]) -> Result<Option<(usize, u8)>, FrameError> {
         Ok(length) if length <= MAX_PAYLOAD_BYTES => length,
         _ => return Err(FrameError::TooLong(length.into())),
     };
-    if flags != 0 || channel != 0 {
+    let open = is_open(kind, agreed).ok_or(FrameError::UnknownType(kind))?;
+    let zstd = kind == kind::DATA && flags == FLAG_ZSTD && agreed.zstd;
+    if !open || (flags != 0 && !zstd) || channel != 0 {
         return Err(FrameError::NotAgreed {
             kind,
             flags,
             channel,
         });
     }
-    match kind {
-        kind::HELLO..=kind::OK | kind::OFFER..=kind::PUBLISHED | kind::ACKS..=kind::HEARTBEAT => {
-            Ok(Some((length, kind)))
-        }
-        _ => Err(FrameError::UnknownType(kind)),
-    }
-}
-
-fn body(kind: u8, payload: &[u8]) -> Result<Frame, FrameError> {
-    Ok(match kind {
-        kind::HELLO => {
-            // Read what every version can read first: a newer hello need not parse here to be told
-            // what is wrong with it.
-            let head: HelloHead = json("hello", payload)?;
-            if Protocols::OURS.common(head.protocol).is_none() {
-                return Err(FrameError::Version {
-                    tool: head.tool,
-                    theirs: head.protocol,
-                });
-            }
-            Frame::Hello(json("hello", payload)?)
-        }
-        kind::WELCOME => Frame::Welcome(json("welcome", payload)?),
-        kind::REFUSE => Frame::Refuse(json("refuse", payload)?),
-        kind::BYE => empty("bye", payload, Frame::Bye)?,
-        kind::OK => empty("ok", payload, Frame::Ok)?,
-        kind::OFFER => Frame::Offer(json("offer", payload)?),
-        kind::DATA if payload.is_empty() => return Err(malformed("data", "it is empty")),
-        kind::DATA => Frame::Data(payload.to_vec()),
-        kind::NEED => Frame::Need(need(payload)?),
-        kind::FILE => Frame::File(file(payload)?),
-        kind::PUBLISH => empty("publish", payload, Frame::Publish)?,
-        kind::PUBLISHED => Frame::Published(json("published", payload)?),
-        kind::ACKS => {
-            let query: AcksQuery = json("acks", payload)?;
-            if query.datasets.len() > AcksQuery::MAX {
-                return Err(malformed("acks", "too many data sets"));
-            }
-            Frame::Acks(query)
-        }
-        kind::ACK_SET => Frame::AckSet(json("ack set", payload)?),
-        kind::HEARTBEAT => Frame::Heartbeat(payload.to_vec()),
-        other => return Err(FrameError::UnknownType(other)),
-    })
-}
-
-fn malformed(frame: &'static str, why: impl ToString) -> FrameError {
-    FrameError::Body {
-        frame,
-        why: why.to_string(),
-    }
-}
-
-fn json<T: DeserializeOwned>(frame: &'static str, payload: &[u8]) -> Result<T, FrameError> {
-    serde_json::from_slice(payload).map_err(|error| malformed(frame, error))
-}
-
-fn empty(frame: &'static str, payload: &[u8], value: Frame) -> Result<Frame, FrameError> {
-    if payload.is_empty() {
-        Ok(value)
-    } else {
-        Err(malformed(frame, "it is not empty"))
-    }
-}
-
-fn need(payload: &[u8]) -> Result<Need, FrameError> {
-    match payload.split_first() {
-        Some((&NEED_ALREADY, [])) => Ok(Need::Already),
-        Some((&NEED_FILES, bits)) => Ok(Need::Files(Wanted::from_bits(bits.to_vec()))),
-        _ => Err(malformed("need", "it is neither 'already' nor a list")),
-    }
-}
-
-fn file(payload: &[u8]) -> Result<FileHead, FrameError> {
-    let parts = payload
-        .split_first_chunk::<4>()
-        .and_then(|(index, size)| Some((*index, size.try_into().ok()?)));
-    match parts {
-        Some((index, size)) => Ok(FileHead {
-            index: u32::from_le_bytes(index),
-            size: u64::from_le_bytes(size),
-        }),
-        None => Err(malformed("file", "it is not 12 bytes long")),
-    }
+    Ok(Some(Header { length, kind, zstd }))
 }
 
 /// Appends a frame's bytes to `out`.
@@ -264,51 +272,45 @@ fn file(payload: &[u8]) -> Result<FileHead, FrameError> {
 /// # Errors
 /// Where the frame's body would be over the cap, or a Data frame empty; `out` is then as it was.
 pub fn encode(frame: &Frame, out: &mut Vec<u8>) -> Result<(), FrameError> {
-    match frame {
-        Frame::Hello(hello) => encode_json(kind::HELLO, "hello", hello, out),
-        Frame::Welcome(welcome) => encode_json(kind::WELCOME, "welcome", welcome, out),
-        Frame::Refuse(refuse) => encode_json(kind::REFUSE, "refuse", refuse, out),
-        Frame::Bye => put(kind::BYE, &[], out),
-        Frame::Ok => put(kind::OK, &[], out),
-        Frame::Offer(offer) => encode_json(kind::OFFER, "offer", offer, out),
-        Frame::Data(bytes) if bytes.is_empty() => Err(malformed("data", "it is empty")),
-        Frame::Data(bytes) => put(kind::DATA, bytes, out),
-        Frame::Need(Need::Already) => put(kind::NEED, &[NEED_ALREADY], out),
-        Frame::Need(Need::Files(wanted)) => {
-            let mut payload = vec![NEED_FILES];
-            payload.extend_from_slice(wanted.bits());
-            put(kind::NEED, &payload, out)
-        }
-        Frame::File(FileHead { index, size }) => {
-            let mut payload = index.to_le_bytes().to_vec();
-            payload.extend_from_slice(&size.to_le_bytes());
-            put(kind::FILE, &payload, out)
-        }
-        Frame::Publish => put(kind::PUBLISH, &[], out),
-        Frame::Published(published) => encode_json(kind::PUBLISHED, "published", published, out),
-        Frame::Acks(query) => encode_json(kind::ACKS, "acks", query, out),
-        Frame::AckSet(set) => encode_json(kind::ACK_SET, "ack set", set, out),
-        Frame::Heartbeat(document) => put(kind::HEARTBEAT, document, out),
+    body::encode(frame, out)
+}
+
+/// Appends a Data frame of `bytes`, compressed where that makes it shorter.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_compressed(
+    bytes: &[u8],
+    compressor: &mut compression::Compressor,
+    out: &mut Vec<u8>,
+) -> Result<(), FrameError> {
+    match compressor.shorten(bytes) {
+        Some(shorter) => put(kind::DATA, FLAG_ZSTD, shorter, out),
+        None => encode_data(bytes, out),
     }
 }
 
-fn encode_json<T: Serialize>(
-    kind: u8,
-    frame: &'static str,
-    value: &T,
-    out: &mut Vec<u8>,
-) -> Result<(), FrameError> {
-    let payload = serde_json::to_vec(value).map_err(|error| malformed(frame, error))?;
-    put(kind, &payload, out)
+/// Appends a Data frame of `bytes`.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_data(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
+    if bytes.is_empty() {
+        return Err(FrameError::Body {
+            frame: "data",
+            why: "it is empty".to_owned(),
+        });
+    }
+    put(kind::DATA, 0, bytes, out)
 }
 
-fn put(kind: u8, payload: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
+fn put(kind: u8, flags: u8, payload: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
     let length = match u32::try_from(payload.len()) {
         Ok(length) if payload.len() <= MAX_PAYLOAD_BYTES => length,
         _ => return Err(FrameError::TooLong(payload.len() as u64)),
     };
     out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(&[kind, 0, 0, 0]);
+    out.extend_from_slice(&[kind, flags, 0, 0]);
     out.extend_from_slice(payload);
     Ok(())
 }
@@ -331,6 +333,23 @@ impl Frame {
             Self::Acks(_) => "acks",
             Self::AckSet(_) => "ack set",
             Self::Heartbeat(_) => "heartbeat",
+            Self::Ping => "ping",
+            Self::Ask(_) => "ask",
+            Self::Delta(_) => "delta",
+            Self::End => "end",
+            Self::Abandon => "abandon",
+            Self::Skip(_) => "skip",
+            Self::Request(_) => "request",
+            Self::AnswerQuery(_) => "answer query",
+            Self::Answer(_) => "answer",
+            Self::Notice(_) => "notice",
+            Self::Open(_) => "open",
+            Self::Opened(_) => "opened",
+            Self::Summary(_) => "summary",
+            Self::Differs(_) => "differs",
+            Self::Entries(_) => "entries",
+            Self::Commit(_) => "commit",
+            Self::Committed(_) => "committed",
         }
     }
 }

@@ -19,6 +19,7 @@
 //! are written down in `docs/wire.md`.
 
 pub mod delta;
+mod exchange;
 pub mod frame;
 pub mod message;
 pub mod receive;
@@ -26,6 +27,7 @@ pub mod sender;
 pub mod session;
 #[cfg(feature = "ssh")]
 pub mod ssh;
+pub mod tree;
 mod wire;
 
 pub use message::Purpose;
@@ -33,3 +35,4 @@ pub use receive::{Limits, ReceiverOptions, Served, check_original_command, serve
 pub use sender::{Connection, Introduced, Peer, Pushed};
 #[cfg(feature = "ssh")]
 pub use ssh::SshTarget;
+pub use wire::Traffic;

@@ -5,6 +5,9 @@
 //! sites, masters, data sets and positions are pefo-core's types, so that a malformed one never gets
 //! past decoding. Texts for people come from the peer: [`Refuse::into_error`] strips and cuts them.
 
+mod ask;
+mod capability;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -15,12 +18,13 @@ use pefo_core::reign::Role;
 use pefo_core::{Certname, Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
+pub use ask::{AnswerHead, AnswerQuery, Ask};
+pub use capability::Capabilities;
+
 /// The oldest protocol this version speaks.
 pub const PROTOCOL_MIN: u16 = 1;
 /// The newest protocol this version speaks.
 pub const PROTOCOL_MAX: u16 = 1;
-/// What this version can do beyond the protocol's base: nothing yet.
-pub const CAPABILITIES: &[&str] = &[];
 
 /// A range of protocol versions, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -280,7 +284,16 @@ pub struct Offer {
     pub payload_bytes: u64,
 }
 
-/// What the receiver wants of an offered full generation.
+impl Offer {
+    /// Whether the receiver says first what it needs of a batch's payload.
+    pub fn is_asked(&self, agreed: Capabilities) -> bool {
+        self.form == Shape::Batch
+            && agreed.ask
+            && self.payload_bytes > crate::session::EAGER_BATCH_BYTES
+    }
+}
+
+/// What the receiver wants of an offered full generation, or of a long batch's payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Need {
     /// Nothing at all: this very generation stands in the spool.

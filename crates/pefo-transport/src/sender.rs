@@ -14,7 +14,7 @@ use pefo_core::{Certname, Error, ErrorKind, Result};
 
 use crate::frame::{DATA_BYTES, Frame};
 use crate::message::{
-    AcksQuery, CAPABILITIES, FileHead, Hello, Need, Offer, Protocols, Purpose, Shape, Welcome,
+    AcksQuery, Capabilities, FileHead, Hello, Need, Offer, Protocols, Purpose, Shape, Welcome,
 };
 use crate::session::{Session, Side};
 use crate::wire::{self, Plain, Stream, Wire};
@@ -61,7 +61,7 @@ pub struct Peer {
     /// The protocol both speak.
     pub protocol: u16,
     /// What both can do beyond the protocol's base.
-    pub capabilities: Vec<String>,
+    pub capabilities: Capabilities,
 }
 
 /// How a push ended.
@@ -136,7 +136,7 @@ impl Connection {
             role: me.station.role,
             purpose: purpose.clone(),
             reign: me.station.current.clone(),
-            capabilities: CAPABILITIES.iter().map(|&c| c.to_owned()).collect(),
+            capabilities: Capabilities::OURS.words(),
         });
         session.step(Side::Sender, &hello)?;
         wire.queue(&hello)?;
@@ -154,6 +154,8 @@ impl Connection {
         };
         sent?;
         let peer = introduce(welcome, me)?;
+        session.agree(peer.capabilities);
+        wire.agree(peer.capabilities, 0);
         Ok(Self {
             wire,
             session,
@@ -429,11 +431,7 @@ fn introduce(welcome: Welcome, me: &Introduced) -> Result<Peer> {
         tool: crate::message::plain(&welcome.tool),
         reign: welcome.reign,
         protocol: welcome.protocol,
-        capabilities: welcome
-            .capabilities
-            .into_iter()
-            .filter(|theirs| CAPABILITIES.contains(&theirs.as_str()))
-            .collect(),
+        capabilities: Capabilities::OURS.agree(&welcome.capabilities),
     })
 }
 

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! Greeting ─hello→ Greeted ─welcome→ Idle ─bye→ Ended
-//! Idle ─offer→ Document ─data…→ full:  Deciding ─need(already)→ Idle
-//!                                              └need(files)→ Files ─(file, data…)…→ Ready
-//!                               batch: Payload ─data…→ Ready
-//! Ready ─publish→ Publishing ─published→ Idle
-//! Idle ─acks→ AcksAsked ─ack set→ Idle      Idle ─heartbeat→ Beating ─ok→ Idle
+//! Idle ─offer→ Document ─data…→ full, asked batch: Exchange (see there) ─need(already)→ Idle
+//!                             → batch: Payload ─data…→ Ready
+//! Ready ─publish→ Publishing ─published→ Idle      Exchange ─abandon→ Answering
+//! Idle ─acks→ AcksAsked ─ack set→ Idle             Idle ─heartbeat, ping, request, notice→ Answering ─ok→ Idle
+//! Idle ─answer query→ AnswerAsked ─answer→ AnswerData ─data…→ Idle
 //! from everywhere but Ended: ─refuse→ Ended
 //! ```
 //!
@@ -14,13 +14,18 @@
 //! also counts: no more bytes than announced, no file that was not asked for, none twice, none left
 //! out. Whatever passes it, a driver may handle without asking again whether it was its turn.
 
-use std::collections::VecDeque;
+pub(crate) mod exchange;
 
 use pefo_core::generation::Manifest;
 use pefo_core::{Error, ErrorKind};
 
 use crate::frame::Frame;
-use crate::message::{Need, Offer, Shape};
+use crate::message::{AnswerHead, Capabilities, Need, Offer, Shape};
+use exchange::{Exchange, take};
+
+/// The longest batch payload that is sent without waiting for an answer, in bytes. A longer one is
+/// asked for where both can (`ask`), so that it can be taken up where it was cut.
+pub const EAGER_BATCH_BYTES: u64 = 1 << 20;
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,14 +43,13 @@ enum State {
     Greeted,
     Idle,
     Document { offer: Offer, left: u64 },
-    Deciding { offer: Offer },
+    Exchange(Exchange),
     Payload { left: u64 },
-    Files { queue: VecDeque<u32> },
-    Content { left: u64, queue: VecDeque<u32> },
-    Ready,
     Publishing,
     AcksAsked,
-    Beating,
+    Answering,
+    AnswerAsked,
+    AnswerData { left: u64 },
     Ended,
 }
 
@@ -56,14 +60,13 @@ impl State {
             Self::Greeted => "greeted",
             Self::Idle => "idle",
             Self::Document { .. } => "receiving a manifest",
-            Self::Deciding { .. } => "deciding what is needed",
+            Self::Exchange(exchange) => exchange.name(),
             Self::Payload { .. } => "receiving a payload",
-            Self::Files { .. } => "between files",
-            Self::Content { .. } => "receiving a file",
-            Self::Ready => "ready to publish",
             Self::Publishing => "publishing",
             Self::AcksAsked => "asked for acks",
-            Self::Beating => "taking a heartbeat",
+            Self::Answering => "waiting for an ok",
+            Self::AnswerAsked => "asked for an answer",
+            Self::AnswerData { .. } => "receiving an answer",
             Self::Ended => "ended",
         }
     }
@@ -79,6 +82,25 @@ pub struct Violation {
     why: Option<&'static str>,
 }
 
+impl Violation {
+    pub(crate) fn new(
+        side: Side,
+        frame: &Frame,
+        state: &'static str,
+        why: Option<&'static str>,
+    ) -> Self {
+        Self {
+            side: match side {
+                Side::Sender => "sender",
+                Side::Receiver => "receiver",
+            },
+            frame: frame.name(),
+            state,
+            why,
+        }
+    }
+}
+
 impl From<Violation> for Error {
     fn from(violation: Violation) -> Self {
         Self::new(ErrorKind::Protocol, violation.to_string()).with_source(violation)
@@ -89,12 +111,14 @@ impl From<Violation> for Error {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
     state: State,
+    agreed: Capabilities,
 }
 
 impl Default for Session {
     fn default() -> Self {
         Self {
             state: State::Greeting,
+            agreed: Capabilities::NONE,
         }
     }
 }
@@ -103,6 +127,11 @@ impl Session {
     /// Nothing has been said yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// What both sides have named in their greetings.
+    pub fn agree(&mut self, agreed: Capabilities) {
+        self.agreed = agreed;
     }
 
     /// Whether a new request may be made.
@@ -117,7 +146,7 @@ impl Session {
 
     /// Whether all that was announced has arrived and only Publish is missing.
     pub fn is_ready(&self) -> bool {
-        self.state == State::Ready
+        self.state == State::Exchange(Exchange::Ready)
     }
 
     /// Whether the manifest of an offered generation is still arriving.
@@ -128,6 +157,11 @@ impl Session {
     /// Whether the receiver is asked whether the offered generation stands.
     pub fn is_publishing(&self) -> bool {
         self.state == State::Publishing
+    }
+
+    /// Whether a generation may be abandoned now.
+    pub fn may_abandon(&self) -> bool {
+        self.agreed.ask && matches!(&self.state, State::Exchange(exchange) if exchange.is_sending())
     }
 
     /// Ends the session without a word: the line is gone.
@@ -142,20 +176,18 @@ impl Session {
     pub fn step(&mut self, side: Side, frame: &Frame) -> Result<(), Violation> {
         let state = std::mem::replace(&mut self.state, State::Ended);
         let name = state.name();
-        self.state = next(state, side, frame).map_err(|why| Violation {
-            side: match side {
-                Side::Sender => "sender",
-                Side::Receiver => "receiver",
-            },
-            frame: frame.name(),
-            state: name,
-            why,
-        })?;
+        self.state = next(state, side, frame, self.agreed)
+            .map_err(|why| Violation::new(side, frame, name, why))?;
         Ok(())
     }
 }
 
-fn next(state: State, side: Side, frame: &Frame) -> Result<State, Option<&'static str>> {
+fn next(
+    state: State,
+    side: Side,
+    frame: &Frame,
+    agreed: Capabilities,
+) -> Result<State, Option<&'static str>> {
     use Side::{Receiver, Sender};
     Ok(match (state, side, frame) {
         (State::Ended, _, _) => return Err(None),
@@ -165,34 +197,38 @@ fn next(state: State, side: Side, frame: &Frame) -> Result<State, Option<&'stati
         (State::Idle, Sender, Frame::Bye) => State::Ended,
         (State::Idle, Sender, Frame::Acks(_)) => State::AcksAsked,
         (State::AcksAsked, Receiver, Frame::AckSet(_)) => State::Idle,
-        (State::Idle, Sender, Frame::Heartbeat(_)) => State::Beating,
-        (State::Beating, Receiver, Frame::Ok) => State::Idle,
+        (
+            State::Idle,
+            Sender,
+            Frame::Heartbeat(_) | Frame::Ping | Frame::Request(_) | Frame::Notice(_),
+        ) => State::Answering,
+        (State::Answering, Receiver, Frame::Ok) => State::Idle,
+        (State::Idle, Sender, Frame::AnswerQuery(_)) => State::AnswerAsked,
+        (State::AnswerAsked, Receiver, Frame::Answer(head)) => {
+            if head.bytes > AnswerHead::MAX_BYTES {
+                return Err(Some("it is too long"));
+            }
+            answer(head.bytes)
+        }
+        (State::AnswerData { left }, Receiver, Frame::Data(bytes)) => answer(take(left, bytes)?),
         (State::Idle, Sender, Frame::Offer(offer)) => offered(offer)?,
         (State::Document { offer, left }, Sender, Frame::Data(bytes)) => {
             match (take(left, bytes)?, offer.form) {
-                (0, Shape::Full) => State::Deciding { offer },
+                (0, Shape::Full) => State::Exchange(Exchange::new(offer.files)),
+                (0, Shape::Batch) if offer.is_asked(agreed) => State::Exchange(Exchange::new(1)),
                 (0, Shape::Batch) => payload(offer.payload_bytes),
                 (left, _) => State::Document { offer, left },
             }
         }
         (State::Payload { left }, Sender, Frame::Data(bytes)) => payload(take(left, bytes)?),
-        (State::Deciding { .. }, Receiver, Frame::Need(Need::Already)) => State::Idle,
-        (State::Deciding { offer }, Receiver, Frame::Need(Need::Files(wanted))) => {
-            if !wanted.fits(offer.files) {
-                return Err(Some("it is not of the manifest's length"));
-            }
-            files(wanted.indices().collect())
+        (State::Exchange(Exchange::Deciding { .. }), Receiver, Frame::Need(Need::Already)) => {
+            State::Idle
         }
-        (State::Files { mut queue }, Sender, Frame::File(file)) => {
-            if queue.pop_front() != Some(file.index) {
-                return Err(Some("it is not the next file that was asked for"));
-            }
-            content(file.size, queue)
+        (State::Exchange(Exchange::Ready), Sender, Frame::Publish) => State::Publishing,
+        (State::Exchange(exchange), Sender, Frame::Abandon) if exchange.is_sending() => {
+            State::Answering
         }
-        (State::Content { left, queue }, Sender, Frame::Data(bytes)) => {
-            content(take(left, bytes)?, queue)
-        }
-        (State::Ready, Sender, Frame::Publish) => State::Publishing,
+        (State::Exchange(exchange), side, frame) => State::Exchange(exchange.step(side, frame)?),
         (State::Publishing, Receiver, Frame::Published(_)) => State::Idle,
         _ => return Err(None),
     })
@@ -216,30 +252,17 @@ fn offered(offer: &Offer) -> Result<State, Option<&'static str>> {
     })
 }
 
-fn take(left: u64, bytes: &[u8]) -> Result<u64, Option<&'static str>> {
-    left.checked_sub(bytes.len() as u64)
-        .ok_or(Some("there are more bytes than were announced"))
-}
-
 fn payload(left: u64) -> State {
     match left {
-        0 => State::Ready,
+        0 => State::Exchange(Exchange::Ready),
         left => State::Payload { left },
     }
 }
 
-fn files(queue: VecDeque<u32>) -> State {
-    if queue.is_empty() {
-        State::Ready
-    } else {
-        State::Files { queue }
-    }
-}
-
-fn content(left: u64, queue: VecDeque<u32>) -> State {
+fn answer(left: u64) -> State {
     match left {
-        0 => files(queue),
-        left => State::Content { left, queue },
+        0 => State::Idle,
+        left => State::AnswerData { left },
     }
 }
 

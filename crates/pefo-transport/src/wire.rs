@@ -9,8 +9,9 @@ use std::time::Duration;
 use pefo_core::clock::{Clock, Timestamp};
 use pefo_core::{Error, ErrorKind, Result};
 
+use crate::frame::compression::Compressor;
 use crate::frame::{self, Frame, PREAMBLE};
-use crate::message::plain;
+use crate::message::{Capabilities, plain};
 
 const READ_BYTES: usize = 256 * 1024;
 const WRITE_BYTES: usize = 256 * 1024;
@@ -61,6 +62,20 @@ pub(crate) struct Wire<'a, S> {
     taken: usize,
     out: Vec<u8>,
     frame_time: Option<FrameTime<'a>>,
+    agreed: Capabilities,
+    compressor: Compressor,
+    traffic: Traffic,
+}
+
+/// Bytes that have crossed, as they crossed; the ssh layer's own are not counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes sent.
+    pub sent: u64,
+    /// Bytes received.
+    pub received: u64,
+    /// Bytes that compression took off what was sent.
+    pub shortened: u64,
 }
 
 impl<'a, S: Read + Write> Wire<'a, S> {
@@ -71,7 +86,25 @@ impl<'a, S: Read + Write> Wire<'a, S> {
             taken: 0,
             out: PREAMBLE.to_vec(),
             frame_time,
+            agreed: Capabilities::NONE,
+            compressor: Compressor::default(),
+            traffic: Traffic::default(),
         }
+    }
+
+    /// From now on frames of what was agreed may come, and ours are compressed at zstd's `level` where
+    /// that was agreed; 0 never compresses.
+    pub(crate) fn agree(&mut self, agreed: Capabilities, level: i32) {
+        self.agreed = agreed;
+        self.compressor = Compressor::new(if agreed.zstd { level } else { 0 });
+    }
+
+    pub(crate) fn agreed(&self) -> Capabilities {
+        self.agreed
+    }
+
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.traffic
     }
 
     pub(crate) fn stream(&mut self) -> &mut S {
@@ -97,7 +130,7 @@ impl<'a, S: Read + Write> Wire<'a, S> {
         let mut begun: Option<Timestamp> = None;
         loop {
             let waiting = self.read.get(self.taken..).unwrap_or_default();
-            if let Some((frame, used)) = frame::decode(waiting)? {
+            if let Some((frame, used)) = frame::decode_agreed(waiting, self.agreed)? {
                 self.taken += used;
                 return Ok(Some(frame));
             }
@@ -138,12 +171,21 @@ impl<'a, S: Read + Write> Wire<'a, S> {
         };
         let count = *outcome.as_ref().unwrap_or(&0);
         self.read.truncate(before + count);
+        self.traffic.received += count as u64;
         outcome.map_err(|error| line_error("read from", error))
     }
 
     /// Queues a frame.
     pub(crate) fn queue(&mut self, frame: &Frame) -> Result<()> {
-        frame::encode(frame, &mut self.out)?;
+        let before = self.out.len();
+        match frame {
+            Frame::Data(bytes) => {
+                frame::encode_compressed(bytes, &mut self.compressor, &mut self.out)?;
+                let taken = self.out.len() - before - frame::HEADER_BYTES;
+                self.traffic.shortened += (bytes.len() - taken) as u64;
+            }
+            frame => frame::encode(frame, &mut self.out)?,
+        }
         self.flush_when_long()
     }
 
@@ -160,6 +202,7 @@ impl<'a, S: Read + Write> Wire<'a, S> {
             .stream
             .write_all(&self.out)
             .and_then(|()| self.stream.flush());
+        self.traffic.sent += self.out.len() as u64;
         self.out.clear();
         written.map_err(|error| line_error("write to", error))
     }

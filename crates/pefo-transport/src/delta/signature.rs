@@ -21,6 +21,8 @@ pub(super) const HEADER_BYTES: usize = 36;
 /// Bytes after the last one.
 pub(super) const SEAL_BYTES: usize = 16;
 const WEAK_BYTES: usize = 4;
+/// Bytes of an empty file's signature, the shortest there is.
+pub(crate) const EMPTY_BYTES: u64 = (HEADER_BYTES + SEAL_BYTES) as u64;
 const WHAT: &str = "signature";
 const CONTEXT: &str = "pefo delta signature v1";
 /// How many entries are read at a time.

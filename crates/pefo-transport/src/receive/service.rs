@@ -15,7 +15,7 @@ use super::room::{Offered, Room, ack_path};
 use super::{ReceiverOptions, Served, gate, space};
 use crate::frame::{Frame, MAX_PAYLOAD_BYTES};
 use crate::message::{
-    AckSet, AcksQuery, CAPABILITIES, Hello, Need, Offer, Protocols, Published, Refuse, Shape,
+    AckSet, AcksQuery, Capabilities, Hello, Need, Offer, Protocols, Published, Refuse, Shape,
     Welcome,
 };
 use crate::session::{Session, Side};
@@ -143,11 +143,15 @@ impl<'a> Service<'a> {
             certname: self.options.certname.clone(),
             role: stand.station.role,
             reign: stand.station.current,
-            capabilities: CAPABILITIES.iter().map(|&c| c.to_owned()).collect(),
+            capabilities: Capabilities::OURS.words(),
         };
         self.served.peer = Some(hello.certname);
         self.served.purpose = Some(hello.purpose);
-        self.say(&Frame::Welcome(welcome))
+        let agreed = Capabilities::OURS.agree(&hello.capabilities);
+        self.say(&Frame::Welcome(welcome))?;
+        self.session.agree(agreed);
+        self.wire.agree(agreed, 0);
+        Ok(())
     }
 
     fn room(&mut self, dataset: &DataSet) -> Result<&Room<'a>> {

@@ -1,0 +1,4 @@
+pub mod entry;
+pub mod message;
+pub mod session;
+pub mod summary;
