@@ -1,6 +1,11 @@
 //! Time, handed in: libraries never ask the system themselves, so that tests own the clock.
+//!
+//! A clock shows two things: what time it is ([`Clock::now`]), which an operator or NTP may set either
+//! way, and how time passes ([`Clock::monotonic`]), which nobody sets. What is written down takes the
+//! first; how long something took, and how long it may take, is counted on the second.
 
 use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -75,6 +80,13 @@ impl fmt::Display for Timestamp {
 pub trait Clock: Send + Sync {
     /// The time now.
     fn now(&self) -> Timestamp;
+    /// The time that has passed since some fixed moment. It never goes back, and setting the system's
+    /// time does not change it.
+    ///
+    /// By default it follows [`Clock::now`], which is right for a clock that nobody sets.
+    fn monotonic(&self) -> Duration {
+        self.now().since(Timestamp(OffsetDateTime::UNIX_EPOCH))
+    }
     /// Waits; tests may return at once.
     fn wait(&self, duration: Duration);
 }
@@ -88,6 +100,12 @@ impl Clock for SystemClock {
         SystemTime::now().into()
     }
 
+    fn monotonic(&self) -> Duration {
+        // An `Instant` would need another one to be measured from; the kernel's own starts at boot.
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        Duration::try_from(time).unwrap_or_default()
+    }
+
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the one place that waits"
@@ -99,30 +117,47 @@ impl Clock for SystemClock {
 
 /// A clock that stands where it was put, for tests and replays.
 #[derive(Debug)]
-pub struct FixedClock(std::sync::Mutex<Timestamp>);
+pub struct FixedClock(Mutex<Shown>);
+
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    now: Timestamp,
+    passed: Duration,
+}
 
 impl FixedClock {
     /// A clock that shows `now`.
     pub fn new(now: Timestamp) -> Self {
-        Self(std::sync::Mutex::new(now))
+        Self(Mutex::new(Shown {
+            now,
+            passed: Duration::ZERO,
+        }))
     }
 
     /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
-        let mut now = self
-            .0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        *now = now.plus(by);
+        let mut shown = self.shown();
+        shown.now = shown.now.plus(by);
+        shown.passed = shown.passed.saturating_add(by);
+    }
+
+    /// Sets the time, forward or back, as an operator does: no time passes by that.
+    pub fn set(&self, now: Timestamp) {
+        self.shown().now = now;
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Clock for FixedClock {
     fn now(&self) -> Timestamp {
-        *self
-            .0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.shown().now
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.shown().passed
     }
 
     fn wait(&self, duration: Duration) {
@@ -149,5 +184,23 @@ mod tests {
         clock.advance(Duration::from_secs(5));
         assert_eq!(clock.now().since(early), Duration::from_secs(5));
         assert_eq!(early.since(clock.now()), Duration::ZERO);
+    }
+
+    #[test]
+    fn setting_the_time_lets_no_time_pass() {
+        let clock = FixedClock::new(Timestamp::from_unix_seconds(10_000).unwrap());
+        clock.wait(Duration::from_secs(3));
+        clock.set(Timestamp::from_unix_seconds(2_800).unwrap());
+        assert_eq!(clock.monotonic(), Duration::from_secs(3));
+        clock.advance(Duration::from_secs(2));
+        assert_eq!(clock.monotonic(), Duration::from_secs(5));
+        assert_eq!(clock.now().unix_seconds(), 2_802);
+    }
+
+    #[test]
+    fn the_systems_monotonic_time_goes_on_and_never_back() {
+        let begun = SystemClock.monotonic();
+        SystemClock.wait(Duration::from_millis(2));
+        assert!(SystemClock.monotonic() >= begun + Duration::from_millis(2));
     }
 }

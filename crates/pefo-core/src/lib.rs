@@ -11,7 +11,7 @@
 //! | [`disk`] | every change to a disk; fault hook and recorded power loss for tests |
 //! | [`mod@record`] | small JSON files that are replaced whole |
 //! | [`lock`] | flocks that die with their holder |
-//! | [`clock`], [`progress`], [`launch`] | time, progress and child processes, handed in |
+//! | [`clock`], [`cancel`], [`progress`], [`launch`] | time, the word to stop, progress and child processes, handed in |
 //! | [`digest`], [`digest_cache`] | BLAKE3 digests, the state digest that costs what changed; files that need not be read again |
 //! | [`keys`], [`sealing`], [`document`] | Ed25519 signatures, sealed payloads, signed documents |
 //! | [`reign`], [`pairing`] | who reigns, and how two masters come to know each other |
@@ -21,6 +21,7 @@
 //! The crate is synchronous, uses no network, starts nothing and prints nothing.
 
 pub mod ack;
+pub mod cancel;
 pub mod certname;
 pub mod clock;
 pub mod digest;
