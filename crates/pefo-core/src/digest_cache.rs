@@ -53,6 +53,20 @@ impl FileTime {
         now.saturating_sub(Duration::new(whole, self.nanoseconds))
     }
 
+    /// The same as the system counts; 1970 where the system can't count so far.
+    pub fn system(self) -> SystemTime {
+        let whole = Duration::from_secs(self.seconds.unsigned_abs());
+        let since = if self.seconds < 0 {
+            UNIX_EPOCH.checked_sub(whole)
+        } else {
+            UNIX_EPOCH.checked_add(whole)
+        };
+        let part = Duration::from_nanos(self.nanoseconds.into());
+        since
+            .and_then(|since| since.checked_add(part))
+            .unwrap_or(UNIX_EPOCH)
+    }
+
     fn is_settled(self, now: SystemTime) -> bool {
         let grain = if self.nanoseconds == 0 {
             COARSE_GRAIN
@@ -330,6 +344,14 @@ mod tests {
         };
         assert!(!cache.put(coarse, Digest::of(b"x"), at(202_000)));
         assert!(cache.put(coarse, Digest::of(b"x"), at(202_100)));
+    }
+
+    #[test]
+    fn every_time_can_be_counted_in() {
+        for seconds in [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::MAX] {
+            let time = FileTime { seconds, nanoseconds: 999_999_999 };
+            assert!(seconds.abs_diff(0) > 1 || time.system() > UNIX_EPOCH - Duration::from_secs(2));
+        }
     }
 
     #[test]

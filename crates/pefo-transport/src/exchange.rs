@@ -43,6 +43,11 @@ pub(crate) fn out_of_turn(frame: &Frame) -> Error {
     )
 }
 
+/// The sender gave up; it waits for an Ok.
+pub(crate) fn abandoned() -> Error {
+    Error::new(ErrorKind::Cancelled, "the sender abandoned it")
+}
+
 /// What a receiver needs of a list of files.
 #[derive(Debug)]
 pub(crate) struct Needs {
@@ -285,6 +290,9 @@ pub(crate) fn ask(
 }
 
 /// Takes what was asked for, in the same order.
+///
+/// # Errors
+/// `Cancelled`, where the sender abandoned it; what the sink or the line says.
 pub(crate) fn take(
     turn: &mut impl Turn,
     indices: impl IntoIterator<Item = u32>,
@@ -301,6 +309,7 @@ pub(crate) fn take(
                             sink.write(&bytes)?;
                             left = left.saturating_sub(bytes.len() as u64);
                         }
+                        Frame::Abandon => return Err(abandoned()),
                         other => return Err(out_of_turn(&other)),
                     }
                 }
@@ -314,6 +323,7 @@ pub(crate) fn take(
                 patched?;
             }
             Frame::Skip(index) => sink.skip(index)?,
+            Frame::Abandon => return Err(abandoned()),
             other => return Err(out_of_turn(&other)),
         }
     }

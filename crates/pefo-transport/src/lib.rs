@@ -35,4 +35,7 @@ pub use receive::{Limits, ReceiverOptions, Served, check_original_command, serve
 pub use sender::{Connection, Introduced, Peer, Pushed};
 #[cfg(feature = "ssh")]
 pub use ssh::SshTarget;
+pub use tree::{
+    Synced, TreeConnection, TreeOptions, TreeReceiver, TreeReceiverOptions, TreeSource,
+};
 pub use wire::Traffic;

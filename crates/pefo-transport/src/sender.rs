@@ -149,7 +149,10 @@ impl Connection {
             Ok(Frame::Welcome(welcome)) => welcome,
             Ok(other) => return Err(unexpected(&other)),
             Err(error) => {
-                return Err(with_farewell(sent.err().unwrap_or(error), wire.stream()));
+                return Err(wire::with_farewell(
+                    sent.err().unwrap_or(error),
+                    wire.stream(),
+                ));
             }
         };
         sent?;
@@ -448,23 +451,4 @@ fn changed(error: std::io::Error, path: &pefo_core::RelPath) -> Error {
         _ => format!("read {path}: {error}"),
     };
     Error::new(ErrorKind::Io, message).with_source(error)
-}
-
-/// A program that said nothing of ours may have said why elsewhere.
-fn with_farewell(error: Error, stream: &mut Box<dyn Stream>) -> Error {
-    if !matches!(error.kind(), ErrorKind::Protocol | ErrorKind::Unreachable) {
-        return error;
-    }
-    match stream.farewell() {
-        None => error,
-        Some(words) => {
-            let hint = error.hint_text().map(str::to_owned);
-            let kind = ErrorKind::Protocol;
-            let said = Error::new(kind, format!("{error} ({words})")).with_source(error);
-            match hint {
-                Some(hint) => said.hint(hint),
-                None => said,
-            }
-        }
-    }
 }

@@ -50,6 +50,27 @@ impl<S: Write> Write for Plain<S> {
 
 impl<S: Read + Write + Send> Stream for Plain<S> {}
 
+/// Standard input and output as one stream.
+pub(crate) struct Duplex<'a> {
+    pub(crate) input: &'a mut dyn Read,
+    pub(crate) output: &'a mut dyn Write,
+}
+
+impl Read for Duplex<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.input.read(buffer)
+    }
+}
+
+impl Write for Duplex<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.output.write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
+    }
+}
+
 /// How long one frame may take to arrive, once it has begun.
 pub(crate) struct FrameTime<'a> {
     pub(crate) clock: &'a dyn Clock,
@@ -252,4 +273,23 @@ fn stranger(first: &[u8]) -> Error {
         format!("the peer did not answer as pefo; its first bytes were {text:?}"),
     )
     .hint(hint)
+}
+
+/// A program that said nothing of ours may have said why elsewhere.
+pub(crate) fn with_farewell(error: Error, stream: &mut Box<dyn Stream>) -> Error {
+    if !matches!(error.kind(), ErrorKind::Protocol | ErrorKind::Unreachable) {
+        return error;
+    }
+    match stream.farewell() {
+        None => error,
+        Some(words) => {
+            let hint = error.hint_text().map(str::to_owned);
+            let kind = ErrorKind::Protocol;
+            let said = Error::new(kind, format!("{error} ({words})")).with_source(error);
+            match hint {
+                Some(hint) => said.hint(hint),
+                None => said,
+            }
+        }
+    }
 }

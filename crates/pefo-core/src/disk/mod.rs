@@ -31,7 +31,7 @@ use std::time::SystemTime;
 
 pub use beneath::{Beneath, EntryKind};
 pub use file::NewFile;
-pub use rooted::Rooted;
+pub use rooted::{Rooted, Standing};
 
 use crate::error::{Error, ErrorKind, Result};
 

@@ -366,6 +366,20 @@ impl Rooted {
         self.remove_dir(path)
     }
 
+    /// fsync of one file: its bytes are durable afterwards.
+    ///
+    /// # Errors
+    /// `Io`, `Refused` (`spool-symlink`).
+    pub fn sync_file(&self, path: &RelPath) -> Result<()> {
+        let full = path.in_dir(&self.path);
+        let handle = self
+            .open_at(path.as_str(), OFlags::RDONLY, Mode::empty())
+            .map_err(|error| self.error("open", &full, error))?;
+        let operation = Operation::SyncFile(&full);
+        self.disk
+            .act("sync", &full, operation, || Ok(rustix::fs::fsync(&handle)?))
+    }
+
     /// fsync of the directory at `path`, or of the root itself: the names in it are durable afterwards.
     ///
     /// # Errors

@@ -89,6 +89,7 @@ impl<'t, T: Turn> DataReader<'t, T> {
         match self.turn.hear()? {
             Frame::Data(bytes) => (self.bytes, self.at) = (bytes, 0),
             Frame::End => self.ended = true,
+            Frame::Abandon => return Err(super::abandoned()),
             other => return Err(out_of_turn(&other)),
         }
         Ok(())

@@ -14,7 +14,7 @@ mod gate;
 mod idle;
 mod room;
 mod service;
-mod space;
+pub(crate) mod space;
 
 use std::io::{Read, Write};
 use std::path::PathBuf;

@@ -19,28 +19,7 @@ use crate::message::{
     Welcome,
 };
 use crate::session::{Session, Side};
-use crate::wire::{self, FrameTime, Wire};
-
-/// Standard input and output as one stream.
-struct Duplex<'a> {
-    input: &'a mut dyn Read,
-    output: &'a mut dyn Write,
-}
-
-impl Read for Duplex<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.input.read(buffer)
-    }
-}
-
-impl Write for Duplex<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.output.write(bytes)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        self.output.flush()
-    }
-}
+use crate::wire::{self, Duplex, FrameTime, Wire};
 
 pub(super) struct Service<'a> {
     wire: Wire<'a, Duplex<'a>>,

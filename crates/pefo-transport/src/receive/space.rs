@@ -37,7 +37,7 @@ fn is_gone(error: &walkdir::Error) -> bool {
 }
 
 /// Whether the spool's file system holds `bytes` in `files` more.
-pub(super) fn check_free(spool: &Path, bytes: u64, files: u64, limits: &Limits) -> Result<()> {
+pub(crate) fn check_free(spool: &Path, bytes: u64, files: u64, limits: &Limits) -> Result<()> {
     let stat = rustix::fs::statvfs(spool)
         .map_err(|error| Error::io("examine the file system of", spool, error.into()))?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);

@@ -12,8 +12,6 @@
 //! Numbers are little-endian; paths ascend strictly, as bytes do. A directory's mtime is not part of
 //! it: whatever is made in a directory moves it. Symlinks and special files are in no tree.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use pefo_core::digest_cache::FileTime;
 use pefo_core::{Digest, Error, RelPath, Result};
 
@@ -48,19 +46,6 @@ impl FileNode {
     /// Whether two files hold the same.
     pub fn same_content(&self, other: &Self) -> bool {
         (self.size, self.digest) == (other.size, other.digest)
-    }
-
-    /// The mtime as the system counts.
-    pub fn modified(&self) -> SystemTime {
-        let whole = self.mtime.seconds.unsigned_abs();
-        let part = Duration::from_nanos(self.mtime.nanoseconds.into());
-        let since = if self.mtime.seconds < 0 {
-            UNIX_EPOCH.checked_sub(Duration::from_secs(whole))
-        } else {
-            UNIX_EPOCH.checked_add(Duration::from_secs(whole))
-        };
-        // A time no system can count in is as good as none.
-        since.map_or(UNIX_EPOCH, |since| since + part)
     }
 }
 
@@ -257,22 +242,6 @@ pub(crate) mod tests {
             if let Ok(entries) = parse(&bytes, count) {
                 prop_assert_eq!(bytes_of(&entries), bytes);
             }
-        }
-    }
-
-    #[test]
-    fn every_time_can_be_counted_in() {
-        for seconds in [i64::MIN, -1, 0, 1, i64::MAX] {
-            let file = FileNode {
-                mode: 0,
-                mtime: FileTime {
-                    seconds,
-                    nanoseconds: 999_999_999,
-                },
-                size: 0,
-                digest: Digest::of(b""),
-            };
-            let _ = file.modified();
         }
     }
 }

@@ -1,0 +1,392 @@
+//! The tree, what is known of it, and what is being made of it.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use pefo_core::cancel::Cancel;
+use pefo_core::clock::Clock;
+use pefo_core::digest::Digest;
+use pefo_core::digest_cache::{DigestCache, Identity};
+use pefo_core::disk::{Attributes, Disk, Rooted};
+use pefo_core::lock::Lock;
+use pefo_core::{Error, ErrorKind, RelPath, Result};
+
+use super::TreeReceiverOptions;
+use super::commit::{self, Steps};
+use super::plan::{Plan, Tree};
+use super::service::Line;
+use super::stage::{Filling, Stage};
+use crate::delta::Seed;
+use crate::exchange::{self, Turn as _, Want, out_of_turn};
+use crate::frame::Frame;
+use crate::message::Capabilities;
+use crate::receive::{Limits, space};
+use crate::tree::entry::{Entry, Node};
+use crate::tree::message::{Commit, Committed, Differs, Summary};
+use crate::tree::{scan, summary};
+
+const CACHE: &str = "digests";
+
+/// What a sender says its tree is, in part or in whole.
+pub(super) struct Change {
+    pub(super) entries: Vec<Entry>,
+    /// The places of files among them.
+    pub(super) files: Vec<u32>,
+    /// All of these follow at once.
+    pub(super) eager: bool,
+    /// The buckets they are all of, and the logarithm of their count.
+    pub(super) differs: Option<(Differs, u8)>,
+}
+
+impl Change {
+    fn names(&self, path: &RelPath) -> bool {
+        let at = self.entries.binary_search_by(|entry| entry.path.cmp(path));
+        at.is_ok()
+    }
+
+    /// Whether what stands at the path will be as the change says, or be gone.
+    fn is_about(&self, path: &RelPath) -> bool {
+        match &self.differs {
+            Some((differs, bits)) => differs.contains(summary::bucket_of(path, *bits)),
+            None => self.names(path),
+        }
+    }
+}
+
+pub(super) struct Keeper<'a> {
+    options: TreeReceiverOptions,
+    disk: &'a Disk,
+    clock: &'a dyn Clock,
+    can: Capabilities,
+    stage: Stage,
+    dest: Option<Rooted>,
+    cache: DigestCache,
+    /// What this session has put into the tree, as it was right afterwards.
+    fresh: Vec<(Identity, Digest)>,
+    /// What stands; `None` until it was looked at.
+    tree: Option<Tree>,
+    _lock: Lock,
+}
+
+impl<'a> Keeper<'a> {
+    /// Takes the tree's lock and ends what a crash interrupted.
+    pub(super) fn open(
+        options: &TreeReceiverOptions,
+        disk: &'a Disk,
+        clock: &'a dyn Clock,
+        seed: Seed,
+        can: Capabilities,
+    ) -> Result<Self> {
+        let mut options = options.clone();
+        // A symlink in the place of the tree is the owner's wish; its target is what is kept.
+        if let Ok(real) = options.dest.canonicalize() {
+            options.dest = real;
+        }
+        disk.create_dir_all(&options.state, &Attributes::mode(0o700))?;
+        check_places(&options)?;
+        let lock = Lock::take(&options.state.join("lock"))?;
+        let mut stage = Stage::open(&options, disk, seed)?;
+        let dest = open_dest(&options.dest, disk)?;
+        if commit::recover(&mut stage, dest.as_ref(), options.owner)? {
+            tracing::info!("an interrupted change was ended");
+        }
+        Ok(Self {
+            cache: DigestCache::load(&options.state.join(CACHE)),
+            options,
+            disk,
+            clock,
+            can,
+            stage,
+            dest,
+            fresh: Vec::new(),
+            tree: None,
+            _lock: lock,
+        })
+    }
+
+    /// Keeps what was learnt; losing it costs reading only.
+    pub(super) fn close(mut self) {
+        self.learn();
+        let path = self.options.state.join(CACHE);
+        if let Err(error) = self.cache.store(self.disk, &path) {
+            tracing::warn!(%error, "the digest cache was not stored");
+        }
+    }
+
+    fn learn(&mut self) {
+        let now = self.now();
+        for (identity, digest) in std::mem::take(&mut self.fresh) {
+            self.cache.put(identity, digest, now);
+        }
+    }
+
+    fn now(&self) -> SystemTime {
+        self.clock.now().into()
+    }
+
+    /// What stands, looked at once unless something asks for more.
+    fn look(&mut self) -> Result<Tree> {
+        if let Some(tree) = self.tree.take() {
+            return Ok(tree);
+        }
+        let Some(dest) = &self.dest else {
+            return Ok(Tree::new());
+        };
+        let now: SystemTime = self.clock.now().into();
+        let scan = scan::scan(dest.path(), &mut self.cache, now, &Cancel::new())?;
+        // What stands and cannot be told must not count as gone.
+        match scan.unreadable.into_iter().next() {
+            Some(error) => Err(error.context("the tree that is kept here")),
+            None => Ok(scan.entries.into_iter().collect()),
+        }
+    }
+
+    /// Where the tree differs from the one summed up. It is looked at anew each time: a comparison is
+    /// there to find what nobody told.
+    pub(super) fn compare(&mut self, theirs: &Summary) -> Result<Differs> {
+        self.tree = None;
+        self.learn();
+        let tree = self.look()?;
+        let ours = summary::summarize(tree.iter(), theirs.bucket_bits);
+        self.tree = Some(tree);
+        summary::compare(theirs, &ours)
+    }
+
+    /// Takes what a change needs and puts it into the tree.
+    ///
+    /// # Errors
+    /// `Cancelled` where the sender abandoned it.
+    pub(super) fn take(&mut self, line: &mut Line<'_>, change: &Change) -> Result<Committed> {
+        let tree = self.look()?;
+        self.check_size(&tree, change)?;
+        let extra = match &change.differs {
+            None => Vec::new(),
+            Some(_) => tree
+                .keys()
+                .filter(|path| change.is_about(path) && !change.names(path))
+                .cloned()
+                .collect(),
+        };
+        let plan = Plan::make(&tree, &change.entries, extra, change.differs.is_some())?;
+        let reading = self.dest.as_ref().map(Rooted::reading).transpose()?;
+        let mut filling = self.stage.filling(&change.entries, &tree, reading);
+        let copied = self.fill(&mut filling, line, change, &plan)?;
+        let (staged, skipped) = (filling.staged, filling.skipped.len() as u64);
+        let commit = match line.hear()? {
+            Frame::Commit(commit) => commit,
+            Frame::Abandon => return Err(exchange::abandoned()),
+            other => return Err(out_of_turn(&other)),
+        };
+        if skipped > 0 && !plan.clear.is_empty() {
+            return Err(Error::refused(
+                "tree-shape",
+                "what stands in the way of a file would go, and the file did not come",
+            )
+            .hint("the source changes while it is sent; run it again")
+            .retryable(true));
+        }
+        let guard = self.guard(&plan, commit, tree.len() as u64)?;
+        let steps = Steps::of(&plan, &change.entries, &staged, guard.is_none());
+        let committed = Committed {
+            written: staged.len() as u64 - copied,
+            copied,
+            adjusted: (plan.adjust.len() + plan.directories.len()) as u64,
+            deleted: (plan.clear.len() + steps.deletes()) as u64,
+            held: (plan.delete.len() - steps.deletes()) as u64,
+            skipped,
+            guard,
+        };
+        self.put(&steps, &plan, tree.is_empty())?;
+        self.remember(tree, change, &steps)?;
+        Ok(committed)
+    }
+
+    /// Brings together all content that the plan needs; tells how much of it stood in the tree.
+    fn fill(
+        &self,
+        filling: &mut Filling<'_>,
+        line: &mut Line<'_>,
+        change: &Change,
+        plan: &Plan,
+    ) -> Result<u64> {
+        if change.eager {
+            // What comes unasked is taken as it comes.
+            filling.recollect(&[])?;
+            exchange::take(line, change.files.iter().copied(), filling)?;
+            return Ok(0);
+        }
+        let moved = plan.copies.iter().map(|(index, _)| *index);
+        let mut content: Vec<u32> = plan.content.iter().copied().chain(moved).collect();
+        content.sort_unstable();
+        filling.recollect(&content)?;
+        let mut copied = 0;
+        for (index, from) in &plan.copies {
+            if !filling.staged.contains(index) && filling.copy(*index, from)? {
+                copied += 1;
+            }
+        }
+        let wants = filling.wants(&content, self.can.ask)?;
+        self.check_space(&wants, &change.entries)?;
+        let count = u32::try_from(change.entries.len()).unwrap_or(u32::MAX);
+        exchange::ask(line, count, &wants, filling)?;
+        exchange::take(line, wants.iter().map(|(index, _)| *index), filling)?;
+        Ok(copied)
+    }
+
+    /// Why nothing is deleted, where that is so.
+    fn guard(&self, plan: &Plan, commit: Commit, standing: u64) -> Result<Option<String>> {
+        let deletes = (plan.delete.len() + plan.clear.len()) as u64;
+        let held = self.options.guard.holds(deletes, standing);
+        match held {
+            Some(words) if !plan.clear.is_empty() => Err(Error::refused("mass-delete", words)
+                .hint("if that is meant, raise the receiver's delete guard for one run")),
+            Some(words) => Ok(Some(words)),
+            None if commit.delete || plan.delete.is_empty() => Ok(None),
+            None => Ok(Some(
+                "source-unreadable: a part of the source could not be read".to_owned(),
+            )),
+        }
+    }
+
+    fn put(&mut self, steps: &Steps, plan: &Plan, is_empty: bool) -> Result<()> {
+        if is_empty && !steps.is_empty() {
+            commit::publish(&mut self.stage, &self.options, self.disk, &plan.directories)?;
+            self.dest = open_dest(&self.options.dest, self.disk)?;
+            return Ok(());
+        }
+        match &self.dest {
+            Some(dest) => commit::commit(&mut self.stage, dest, steps, self.options.owner),
+            None => Ok(()),
+        }
+    }
+
+    /// Follows a change in what is known.
+    fn remember(&mut self, mut tree: Tree, change: &Change, steps: &Steps) -> Result<()> {
+        let Some(dest) = &self.dest else {
+            return Ok(());
+        };
+        steps.removed().for_each(|path| {
+            tree.remove(path);
+        });
+        for (path, mode) in steps.directories() {
+            tree.insert(path.clone(), Node::Directory { mode: *mode });
+        }
+        for path in steps.filed() {
+            let at = change
+                .entries
+                .binary_search_by(|entry| entry.path.cmp(path));
+            let entry = at.ok().and_then(|at| change.entries.get(at));
+            let Some(Node::File(file)) = entry.and_then(|entry| entry.node) else {
+                continue;
+            };
+            tree.insert(path.clone(), Node::File(file));
+            // Whoever wrote to it since has moved its mtime from where we put it.
+            if let Some(stands) = dest.stat(path)?
+                && (stands.identity.size, stands.identity.mtime) == (file.size, file.mtime)
+            {
+                self.fresh.push((stands.identity, file.digest));
+            }
+        }
+        self.tree = Some(tree);
+        Ok(())
+    }
+
+    /// Forgets what was begun.
+    pub(super) fn abandon(&mut self) -> Result<()> {
+        self.stage.clear()?;
+        self.stage.clear_parts()
+    }
+
+    fn check_size(&self, tree: &Tree, change: &Change) -> Result<()> {
+        let limits = &self.options.limits;
+        let size = |node: &Node| node.file().map_or(0, |file| file.size);
+        let coming = || {
+            change
+                .entries
+                .iter()
+                .filter_map(|entry| entry.node.as_ref())
+        };
+        let longest = coming().map(size).max().unwrap_or(0);
+        let (mut count, mut bytes) = (coming().count() as u64, 0_u64);
+        if limits.tree_bytes < u64::MAX {
+            let staying = tree.iter().filter(|(path, _)| !change.is_about(path));
+            let all = coming().chain(staying.map(|(_, node)| node));
+            bytes = all.fold(0, |sum, node| sum.saturating_add(size(node)));
+        }
+        if change.differs.is_some() {
+            count += tree.keys().filter(|path| !change.is_about(path)).count() as u64;
+        } else {
+            // Some may be counted twice; a change of a few paths is not worth the exact number.
+            count += tree.len() as u64;
+        }
+        if count > u64::from(limits.entries)
+            || bytes > limits.tree_bytes
+            || longest > limits.file_bytes
+        {
+            let message = format!(
+                "the tree would have {count} files and directories, a file {longest} bytes; {} of {} in all and {} a file may be",
+                limits.entries, limits.tree_bytes, limits.file_bytes
+            );
+            return Err(Error::refused("tree-size", message).hint("raise the receiver's limits"));
+        }
+        Ok(())
+    }
+
+    fn check_space(&self, wants: &[(u32, Want)], entries: &[Entry]) -> Result<()> {
+        let bytes = wants.iter().fold(0_u64, |sum, (index, want)| {
+            let entry = usize::try_from(*index).ok().and_then(|at| entries.get(at));
+            let file = entry
+                .and_then(|entry| entry.node.as_ref())
+                .and_then(Node::file);
+            let size = file.map_or(0, |file| file.size);
+            sum.saturating_add(match want {
+                Want::From(from) => size.saturating_sub(*from),
+                _ => size,
+            })
+        });
+        let limits = Limits::default().free_bytes(self.options.limits.free_bytes);
+        space::check_free(&self.options.state, bytes, wants.len() as u64, &limits)
+    }
+}
+
+fn open_dest(dest: &Path, disk: &Disk) -> Result<Option<Rooted>> {
+    match Rooted::open(disk, dest) {
+        Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// The stage must be where a rename can reach the tree from, and not in it.
+fn check_places(options: &TreeReceiverOptions) -> Result<()> {
+    let config = |message: String| Err(Error::new(ErrorKind::Config, message));
+    let state = real(&options.state)?;
+    if state.starts_with(&options.dest) {
+        return config(format!(
+            "{} lies in the tree that it is to keep",
+            state.display()
+        ));
+    }
+    let beside = match options.dest.parent() {
+        _ if options.dest.is_dir() => options.dest.as_path(),
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let device = |path: &Path| {
+        let meta = std::fs::metadata(path).map_err(|error| Error::io("examine", path, error))?;
+        Ok::<_, Error>(meta.dev())
+    };
+    if device(beside)? != device(&state)? {
+        return config(format!(
+            "{} and {} are not on one file system",
+            state.display(),
+            options.dest.display()
+        ));
+    }
+    Ok(())
+}
+
+fn real(path: &Path) -> Result<PathBuf> {
+    path.canonicalize()
+        .map_err(|error| Error::io("find", path, error))
+}

@@ -1,0 +1,479 @@
+//! Where what arrives waits until all of it is here: beside the tree, and never in it.
+//!
+//! ```text
+//! STATE/stage/PATH          a file that is whole: counted, hashed, with its attributes
+//! STATE/parts/DIGEST        a long file that is arriving, by the digest it will have
+//! STATE/parts/DIGEST.base   what a cut delta had put together of it, as a base for the next
+//! ```
+//!
+//! What it guarantees: a file stands in `stage` only where its digest was the announced one. What a cut
+//! session left is checked before it counts: files in `stage` are hashed again, and the beginning of a
+//! long file is hashed as it is gone on with, so that a wrong byte shows at its end and the file is
+//! fetched anew. Nothing here is durable before the commit makes it so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+use pefo_core::digest::{Digest, Hasher};
+use pefo_core::disk::{Attributes, Beneath, Disk, NewFile, Rooted};
+use pefo_core::{Error, ErrorKind, RelPath, Result};
+
+use super::TreeReceiverOptions;
+use super::base::{Chain, Proposal, choose};
+use crate::delta::{self, PatchLimits, Seed, SignatureOptions, signature};
+use crate::exchange::{Sink, Want};
+use crate::tree::entry::{Entry, FileNode};
+use crate::tree::receive::plan::Tree;
+
+/// From this size on a file that is cut in the middle is gone on with.
+const PART_BYTES: u64 = 1 << 20;
+const PRIVATE_DIR: u32 = 0o700;
+
+/// The directories beside a tree.
+pub(super) struct Stage {
+    disk: Disk,
+    state: Rooted,
+    pub(super) staged: Rooted,
+    parts: Rooted,
+    options: TreeReceiverOptions,
+    seed: Seed,
+}
+
+impl Stage {
+    /// Makes what is missing.
+    pub(super) fn open(options: &TreeReceiverOptions, disk: &Disk, seed: Seed) -> Result<Self> {
+        disk.create_dir_all(&options.state, &Attributes::mode(PRIVATE_DIR))?;
+        let state = Rooted::open(disk, &options.state)?;
+        for name in ["stage", "parts"] {
+            state.create_dir(&RelPath::new(name)?, PRIVATE_DIR)?;
+        }
+        Ok(Self {
+            disk: disk.clone(),
+            staged: Rooted::open(disk, &options.state.join("stage"))?,
+            parts: Rooted::open(disk, &options.state.join("parts"))?,
+            state,
+            options: options.clone(),
+            seed,
+        })
+    }
+
+    pub(super) fn state(&self) -> &Rooted {
+        &self.state
+    }
+
+    /// Removes all that is staged.
+    pub(super) fn clear(&mut self) -> Result<()> {
+        let name = RelPath::new("stage")?;
+        self.state.remove_tree(&name)?;
+        self.state.create_dir(&name, PRIVATE_DIR)?;
+        self.staged = Rooted::open(&self.disk, &self.options.state.join("stage"))?;
+        Ok(())
+    }
+
+    /// Removes what was begun of long files.
+    pub(super) fn clear_parts(&self) -> Result<()> {
+        for (name, _) in self.parts.reading()?.entries(usize::MAX)? {
+            self.parts.remove_tree(&name)?;
+        }
+        Ok(())
+    }
+
+    /// The attributes a file gets.
+    fn attributes(&self, file: &FileNode) -> Attributes {
+        let attributes = Attributes::mode(file.mode).mtime(file.mtime.system());
+        match self.options.owner {
+            Some((uid, gid)) => attributes.owner(uid, gid),
+            None => attributes,
+        }
+    }
+
+    /// Begins the filling for a plan's entries; `tree` is what stands, below `dest`.
+    pub(super) fn filling<'s>(
+        &'s self,
+        entries: &'s [Entry],
+        tree: &'s Tree,
+        dest: Option<Beneath>,
+    ) -> Filling<'s> {
+        Filling {
+            stage: self,
+            entries,
+            tree,
+            dest,
+            proposals: BTreeMap::new(),
+            current: None,
+            staged: BTreeSet::new(),
+            skipped: Vec::new(),
+        }
+    }
+}
+
+/// The staging of one change.
+pub(super) struct Filling<'s> {
+    stage: &'s Stage,
+    entries: &'s [Entry],
+    tree: &'s Tree,
+    dest: Option<Beneath>,
+    proposals: BTreeMap<u32, Proposal>,
+    current: Option<Current>,
+    /// Entries whose content is staged, whole.
+    pub(super) staged: BTreeSet<u32>,
+    /// Entries that did not come as announced.
+    pub(super) skipped: Vec<u32>,
+}
+
+/// A file that is being written.
+struct Current {
+    index: u32,
+    file: NewFile,
+    hasher: Hasher,
+    /// Where it is written, if not at its path.
+    part: Option<RelPath>,
+}
+
+impl Filling<'_> {
+    fn entry(&self, index: u32) -> Result<(&RelPath, &FileNode)> {
+        usize::try_from(index)
+            .ok()
+            .and_then(|index| self.entries.get(index))
+            .and_then(|entry| Some((&entry.path, entry.node.as_ref()?.file()?)))
+            .ok_or_else(|| Error::new(ErrorKind::Protocol, "a file came that is in no list"))
+    }
+
+    /// Takes what an earlier session staged and this one wants; removes the rest of it.
+    pub(super) fn recollect(&mut self, wanted: &[u32]) -> Result<()> {
+        let mut keep = BTreeSet::new();
+        for index in wanted {
+            let (path, file) = self.entry(*index)?;
+            let stands = self.stage.staged.stat(path)?;
+            if stands.is_some_and(|stands| stands.identity.size == file.size)
+                && let Ok(open) = self.stage.staged.reading()?.file(path)
+                && let Ok((digest, _)) = Digest::of_reader(open)
+                && digest == file.digest
+            {
+                let attributes = self.stage.attributes(file);
+                self.stage.staged.set_attributes(path, &attributes)?;
+                keep.insert(*index);
+            }
+        }
+        let kept: BTreeSet<&RelPath> = keep
+            .iter()
+            .filter_map(|index| self.entry(*index).ok())
+            .map(|(path, _)| path)
+            .collect();
+        remove_all_but(&self.stage.staged, &kept)?;
+        self.staged = keep;
+        Ok(())
+    }
+
+    /// How each of these files is wanted.
+    pub(super) fn wants(&mut self, content: &[u32], can_ask: bool) -> Result<Vec<(u32, Want)>> {
+        let missing: Vec<u32> = content
+            .iter()
+            .filter(|index| !self.staged.contains(index))
+            .copied()
+            .collect();
+        if !can_ask {
+            return Ok(missing
+                .into_iter()
+                .map(|index| (index, Want::Whole))
+                .collect());
+        }
+        let mut candidates = Vec::new();
+        for index in &missing {
+            let (path, file) = self.entry(*index)?;
+            let part = self.part_of(file)?;
+            let stands = self.tree.get(path).and_then(|node| node.file());
+            let old = stands.map(|stands| stands.size);
+            let part = part.map(|(_, size)| size);
+            candidates.push((*index, Proposal::new(old, part, file.size)));
+        }
+        let chosen = choose(&candidates, self.stage.seed)?;
+        let wants = missing
+            .iter()
+            .map(|index| {
+                (
+                    *index,
+                    chosen.get(index).map_or(Want::Whole, |(want, _)| *want),
+                )
+            })
+            .collect();
+        for (index, (want, proposal)) in chosen {
+            if let Want::Delta { .. } = want
+                && proposal.part.is_some()
+            {
+                // What was put together becomes a base; the file itself begins anew.
+                let (_, file) = self.entry(index)?;
+                let (part, base) = part_names(file)?;
+                self.stage.parts.rename(&part, &self.stage.parts, &base)?;
+            }
+            self.proposals.insert(index, proposal);
+        }
+        Ok(wants)
+    }
+
+    /// The beginning of a long file that is here, and its length.
+    fn part_of(&self, file: &FileNode) -> Result<Option<(RelPath, u64)>> {
+        if file.size < PART_BYTES {
+            return Ok(None);
+        }
+        let (part, _) = part_names(file)?;
+        let stands = self.stage.parts.stat(&part)?;
+        let length = stands.map(|stands| stands.identity.size);
+        Ok(length
+            .filter(|length| (1..file.size).contains(length))
+            .map(|length| (part, length)))
+    }
+
+    /// Copies what stands elsewhere in the tree; false where it is not what it was.
+    pub(super) fn copy(&mut self, index: u32, from: &RelPath) -> Result<bool> {
+        let Some(dest) = &self.dest else {
+            return Ok(false);
+        };
+        let Ok(mut source) = dest.file(from) else {
+            return Ok(false);
+        };
+        let size = self.entry(index)?.1.size;
+        self.start(index, None)?;
+        let mut buffer = vec![0; 128 * 1024];
+        let mut left = size;
+        while left > 0 {
+            let most = usize::try_from(left)
+                .unwrap_or(usize::MAX)
+                .min(buffer.len());
+            match source.read(buffer.get_mut(..most).unwrap_or_default()) {
+                Ok(0) | Err(_) => break,
+                Ok(count) => {
+                    self.write(buffer.get(..count).unwrap_or_default())?;
+                    left -= count as u64;
+                }
+            }
+        }
+        self.settle()
+    }
+
+    /// Opens the file for what will come; `from` is how much of it is here already.
+    fn start(&mut self, index: u32, from: Option<u64>) -> Result<()> {
+        let (path, file) = self.entry(index)?;
+        let attributes = self.stage.attributes(file);
+        let stage = self.stage;
+        let current = if file.size < PART_BYTES {
+            stage.staged.create_parents(path, PRIVATE_DIR)?;
+            Current {
+                index,
+                file: stage.staged.create(path, &attributes)?,
+                hasher: Hasher::default(),
+                part: None,
+            }
+        } else {
+            let (part, _) = part_names(file)?;
+            let mut hasher = Hasher::default();
+            let new = match from {
+                None => {
+                    stage.parts.remove_tree(&part)?;
+                    stage.parts.create(&part, &attributes)?
+                }
+                Some(from) => {
+                    hash_beginning(&stage.parts, &part, from, &mut hasher)?;
+                    stage.parts.resume(&part, &attributes)?
+                }
+            };
+            Current {
+                index,
+                file: new,
+                hasher,
+                part: Some(part),
+            }
+        };
+        self.current = Some(current);
+        Ok(())
+    }
+
+    /// Ends the file being written; false, and it is gone, where it is not what was announced.
+    fn settle(&mut self) -> Result<bool> {
+        let Some(current) = self.current.take() else {
+            return Ok(false);
+        };
+        let (path, file) = self.entry(current.index)?;
+        let (path, wanted) = (path.clone(), *file);
+        current.file.finish()?;
+        let stage = self.stage;
+        let whole = current.hasher.len() == wanted.size && current.hasher.digest() == wanted.digest;
+        match (whole, current.part) {
+            (true, Some(part)) => {
+                stage.staged.create_parents(&path, PRIVATE_DIR)?;
+                stage.parts.rename(&part, &stage.staged, &path)?;
+                stage.parts.remove_file(&part_names(&wanted)?.1)?;
+            }
+            (true, None) => {}
+            (false, Some(part)) => stage.parts.remove_file(&part)?,
+            (false, None) => stage.staged.remove_file(&path)?,
+        }
+        if whole {
+            self.staged.insert(current.index);
+        }
+        Ok(whole)
+    }
+
+    /// What a delta is made against: what stands, and behind it what a cut delta had put together.
+    fn base(&self, index: u32) -> Result<Chain> {
+        let (path, file) = self.entry(index)?;
+        let proposal = self.proposals.get(&index);
+        let mut files = Vec::new();
+        if let (Some(dest), Some(_)) = (&self.dest, proposal.and_then(|proposal| proposal.old)) {
+            files.push(dest.file(path)?);
+        }
+        if proposal.is_some_and(|proposal| proposal.part.is_some()) {
+            files.push(self.stage.parts.reading()?.file(&part_names(file)?.1)?);
+        }
+        Chain::new(files).map_err(|error| {
+            Error::io(
+                "read the base of",
+                &path.in_dir(&self.stage.options.dest),
+                error,
+            )
+        })
+    }
+}
+
+impl Sink for Filling<'_> {
+    fn signature(&mut self, index: u32, out: &mut dyn Write) -> Result<()> {
+        let base = self.base(index)?;
+        let Some(proposal) = self.proposals.get(&index) else {
+            return Err(Error::new(ErrorKind::Protocol, "no delta was planned"));
+        };
+        let options: SignatureOptions = proposal.options(index, self.stage.seed);
+        signature::write(
+            io::BufReader::with_capacity(1 << 18, base),
+            proposal.base_bytes(),
+            &options,
+            out,
+        )
+    }
+
+    fn begin(&mut self, index: u32, size: u64) -> Result<()> {
+        let (path, file) = self.entry(index)?;
+        let from = match self.proposals.get(&index) {
+            Some(proposal) if proposal.old.is_none() => proposal.part,
+            _ => None,
+        };
+        if size != file.size - from.unwrap_or(0) {
+            let message = format!("{path} came with {size} bytes, which is not what was announced");
+            return Err(Error::new(ErrorKind::Protocol, message));
+        }
+        self.start(index, from)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        if let Some(current) = &mut self.current {
+            current.file.write(bytes)?;
+            current.hasher.update(bytes);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        let index = self.current.as_ref().map(|current| current.index);
+        if !self.settle()? {
+            self.skipped.extend(index);
+        }
+        Ok(())
+    }
+
+    fn patch(&mut self, index: u32, size: u64, delta: &mut dyn Read) -> Result<()> {
+        let (path, file) = self.entry(index)?;
+        if size != file.size {
+            let message = format!("{path} came with {size} bytes, which is not what was announced");
+            return Err(Error::new(ErrorKind::Protocol, message));
+        }
+        let limits = PatchLimits::new(size).digest(file.digest);
+        let base = self.base(index)?;
+        self.start(index, None)?;
+        let mut out = Written {
+            current: self.current.as_mut(),
+            failed: None,
+        };
+        let patched = delta::patch(base, delta, &mut out, &limits);
+        if let Some(error) = out.failed {
+            return Err(error);
+        }
+        if let Err(error) = patched {
+            tracing::debug!(%error, index, "a delta did not make the file it was to make");
+        }
+        self.finish()
+    }
+
+    fn skip(&mut self, index: u32) -> Result<()> {
+        self.skipped.push(index);
+        Ok(())
+    }
+}
+
+/// The file being written, as a stream; keeps the disk's own error.
+struct Written<'c> {
+    current: Option<&'c mut Current>,
+    failed: Option<Error>,
+}
+
+impl Write for Written<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(current) = &mut self.current {
+            if let Err(error) = current.file.write(bytes) {
+                self.failed = Some(error);
+                return Err(io::ErrorKind::Other.into());
+            }
+            current.hasher.update(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn part_names(file: &FileNode) -> Result<(RelPath, RelPath)> {
+    let name = file.digest.to_string();
+    Ok((
+        RelPath::new(name.as_str())?,
+        RelPath::new(format!("{name}.base"))?,
+    ))
+}
+
+fn hash_beginning(parts: &Rooted, part: &RelPath, bytes: u64, hasher: &mut Hasher) -> Result<()> {
+    let open: File = parts.reading()?.file(part)?;
+    let mut beginning = open.take(bytes);
+    let mut buffer = vec![0; 128 * 1024];
+    loop {
+        match beginning.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => hasher.update(buffer.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::io("read", &part.in_dir(parts.path()), error)),
+        }
+    }
+}
+
+/// Removes every file below but these; empty directories may stay.
+fn remove_all_but(root: &Rooted, kept: &BTreeSet<&RelPath>) -> Result<()> {
+    let mut directories = vec![None];
+    while let Some(at) = directories.pop() {
+        let reading = root.reading()?;
+        let entries = match &at {
+            None => reading.entries(usize::MAX)?,
+            Some(dir) => reading.dir(dir)?.entries(usize::MAX)?,
+        };
+        for (name, kind) in entries {
+            let path = match &at {
+                None => name,
+                Some(dir) => RelPath::new(format!("{dir}/{name}"))?,
+            };
+            if kind == pefo_core::disk::EntryKind::Directory {
+                directories.push(Some(path));
+            } else if !kept.contains(&path) {
+                root.remove_file(&path)?;
+            }
+        }
+    }
+    Ok(())
+}
