@@ -6,7 +6,7 @@
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
-use pefo_core::clock::{Clock, Timestamp};
+use pefo_core::clock::Clock;
 use pefo_core::{Error, ErrorKind, Result};
 
 use crate::frame::compression::Compressor;
@@ -148,7 +148,7 @@ impl<'a, S: Read + Write> Wire<'a, S> {
 
     /// The next frame; `None` where the peer has ended between two frames.
     pub(crate) fn receive(&mut self) -> Result<Option<Frame>> {
-        let mut begun: Option<Timestamp> = None;
+        let mut begun: Option<Duration> = None;
         loop {
             let waiting = self.read.get(self.taken..).unwrap_or_default();
             if let Some((frame, used)) = frame::decode_agreed(waiting, self.agreed)? {
@@ -159,8 +159,9 @@ impl<'a, S: Read + Write> Wire<'a, S> {
             if let Some(FrameTime { clock, limit }) = &self.frame_time
                 && partial
             {
-                let now = clock.now();
-                if now.since(*begun.get_or_insert(now)) > *limit {
+                // The time of day may be set meanwhile.
+                let now = clock.monotonic();
+                if now.saturating_sub(*begun.get_or_insert(now)) > *limit {
                     return Err(Error::new(
                         ErrorKind::Unreachable,
                         format!("a frame took longer than {} s to arrive", limit.as_secs()),
