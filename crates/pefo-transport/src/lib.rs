@@ -9,6 +9,8 @@
 //! | [`sender`] | [`Connection`]: the active's side, over any stream |
 //! | [`receive`] | the passive's side: publishes whole generations below a spool |
 //! | [`ssh`] | (feature `ssh`) a stream to the peer's `pefo receive` |
+//! | [`link`] | a session that is kept: opened anew where the line fails, ended where stop is said |
+//! | [`pace`], [`retry`] | bandwidth limit; how long to wait before another try |
 //!
 //! What it guarantees: a generation stands in the spool whole or not at all, whatever happens to the
 //! line, the peer or the disk; nothing is published for a reign that has ended; nothing the peer says
@@ -21,8 +23,11 @@
 pub mod delta;
 mod exchange;
 pub mod frame;
+pub mod link;
 pub mod message;
+pub mod pace;
 pub mod receive;
+pub mod retry;
 pub mod sender;
 pub mod session;
 #[cfg(feature = "ssh")]
@@ -30,8 +35,11 @@ pub mod ssh;
 pub mod tree;
 mod wire;
 
+pub use link::{Dial, Link, LinkOptions};
 pub use message::Purpose;
+pub use pace::Pace;
 pub use receive::{Limits, ReceiverOptions, Served, check_original_command, serve};
+pub use retry::Backoff;
 pub use sender::{Connection, Introduced, Peer, Pushed};
 #[cfg(feature = "ssh")]
 pub use ssh::SshTarget;

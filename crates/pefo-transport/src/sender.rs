@@ -7,12 +7,14 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
+use pefo_core::cancel::Cancel;
 use pefo_core::generation::{DataSet, Outgoing, Payload, Position, Site};
 use pefo_core::progress::Progress;
 use pefo_core::reign::{Role, Station};
 use pefo_core::{Certname, Error, ErrorKind, Result};
 
 use crate::frame::{DATA_BYTES, Frame};
+use crate::link::{LinkOptions, or_cancelled};
 use crate::message::{
     AcksQuery, Capabilities, FileHead, Hello, Need, Offer, Protocols, Purpose, Shape, Welcome,
 };
@@ -85,6 +87,7 @@ pub struct Connection {
     wire: Wire<'static, Box<dyn Stream>>,
     session: Session,
     peer: Peer,
+    cancel: Cancel,
 }
 
 impl std::fmt::Debug for Connection {
@@ -100,15 +103,30 @@ impl Connection {
     /// Connects over ssh and greets.
     ///
     /// # Errors
-    /// As [`crate::ssh::connect`] and [`Connection::over`].
+    /// `Unreachable`, `Denied`, `Refused` with rule `host-key`, `Io`, `Config`, `Protocol`; and as
+    /// [`Connection::over`].
     #[cfg(feature = "ssh")]
     pub fn open(
         target: &crate::ssh::SshTarget,
         me: &Introduced,
         purpose: &Purpose,
     ) -> Result<Self> {
-        Self::greet(Box::new(crate::ssh::connect(target)?), me, purpose)
-            .map_err(|error| error.context(target))
+        Self::open_with(target, me, purpose, &LinkOptions::default())
+    }
+
+    /// As [`Connection::open`], held as `options` say.
+    ///
+    /// # Errors
+    /// As [`Connection::open`], and `Cancelled`.
+    #[cfg(feature = "ssh")]
+    pub fn open_with(
+        target: &crate::ssh::SshTarget,
+        me: &Introduced,
+        purpose: &Purpose,
+        options: &LinkOptions,
+    ) -> Result<Self> {
+        let stream = crate::ssh::connect(target, &options.cancel)?;
+        Self::greet(Box::new(stream), me, purpose, options).map_err(|error| error.context(target))
     }
 
     /// Greets over any stream. Time limits are the stream's business.
@@ -122,11 +140,30 @@ impl Connection {
         me: &Introduced,
         purpose: &Purpose,
     ) -> Result<Self> {
-        Self::greet(Box::new(Plain(stream)), me, purpose)
+        Self::over_with(stream, me, purpose, &LinkOptions::default())
     }
 
-    fn greet(stream: Box<dyn Stream>, me: &Introduced, purpose: &Purpose) -> Result<Self> {
-        let mut wire = Wire::new(stream, None);
+    /// As [`Connection::over`], held as `options` say. Stop is looked for between two frames and
+    /// while a bandwidth limit holds writing up; what else waits is the stream's business.
+    ///
+    /// # Errors
+    /// As [`Connection::over`], and `Cancelled`.
+    pub fn over_with(
+        stream: impl Read + Write + Send + 'static,
+        me: &Introduced,
+        purpose: &Purpose,
+        options: &LinkOptions,
+    ) -> Result<Self> {
+        Self::greet(Box::new(Plain(stream)), me, purpose, options)
+    }
+
+    fn greet(
+        stream: Box<dyn Stream>,
+        me: &Introduced,
+        purpose: &Purpose,
+        options: &LinkOptions,
+    ) -> Result<Self> {
+        let mut wire = Wire::new(options.pace.over(stream, &options.cancel), None);
         let mut session = Session::new();
         let hello = Frame::Hello(Hello {
             protocol: Protocols::OURS,
@@ -149,10 +186,8 @@ impl Connection {
             Ok(Frame::Welcome(welcome)) => welcome,
             Ok(other) => return Err(unexpected(&other)),
             Err(error) => {
-                return Err(wire::with_farewell(
-                    sent.err().unwrap_or(error),
-                    wire.stream(),
-                ));
+                let error = or_cancelled(&options.cancel, sent.err().unwrap_or(error));
+                return Err(wire::with_farewell(error, wire.stream()));
             }
         };
         sent?;
@@ -163,6 +198,7 @@ impl Connection {
             wire,
             session,
             peer,
+            cancel: options.cancel.clone(),
         })
     }
 
@@ -176,7 +212,8 @@ impl Connection {
     /// # Errors
     /// What the receiver refuses, in its own kind; `Unreachable` where the line is cut before the
     /// generation is whole; `Unknown` (worth a retry) where it is cut after that, before the answer;
-    /// `Io` where a file of the generation cannot be read or has changed.
+    /// `Io` where a file of the generation cannot be read or has changed; `Cancelled`, and then the peer
+    /// shows nothing of it, unless all had been sent and only the answer was missing.
     pub fn push(&mut self, outgoing: &Outgoing, progress: &dyn Progress) -> Result<Pushed> {
         let outcome = self.push_parts(outgoing, progress);
         progress.end();
@@ -217,6 +254,7 @@ impl Connection {
                 Frame::Need(Need::Already) => {
                     pushed.already = true;
                     pushed.files_reused = manifest.files.len() as u64;
+                    progress.saved(manifest.stored_bytes());
                     return Ok(pushed);
                 }
                 Frame::Need(Need::Files(wanted)) => {
@@ -257,6 +295,7 @@ impl Connection {
             total += entry(*index)?.size;
         }
         progress.begin("send", Some(wanted.len() as u64), Some(total));
+        progress.saved(outgoing.manifest.stored_bytes().saturating_sub(total));
         let mut buffer = vec![0; DATA_BYTES];
         for &index in wanted {
             let file = entry(index)?;
@@ -329,7 +368,8 @@ impl Connection {
     /// # Errors
     /// `Unreachable` where the line was gone already; nothing is lost by that.
     pub fn close(mut self) -> Result<()> {
-        if self.session.has_ended() {
+        // A peer takes the end of an idle line for a goodbye.
+        if self.session.has_ended() || self.cancel.is_cancelled() {
             return Ok(());
         }
         self.say(&Frame::Bye)?;
@@ -341,6 +381,7 @@ impl Connection {
     }
 
     fn say(&mut self, frame: &Frame) -> Result<()> {
+        self.cancel.check()?;
         self.session.step(Side::Sender, frame)?;
         self.wire
             .queue(frame)
@@ -367,6 +408,9 @@ impl Connection {
     /// A peer that refuses while we speak stops reading: what it said matters more than that our
     /// words did not get through.
     fn heard_instead(&mut self, error: Error) -> Result<()> {
+        if self.cancel.is_cancelled() {
+            return Err(error);
+        }
         match self.wire.receive() {
             Ok(Some(Frame::Refuse(refuse))) => Err(refuse.into_error(self.peer.certname.as_str())),
             _ => Err(error),
@@ -374,6 +418,10 @@ impl Connection {
     }
 
     fn ended(&mut self, error: Error) -> Error {
+        let stopped = matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Cancelled);
+        if stopped && self.cancel.is_cancelled() {
+            return self.cancelled(error);
+        }
         let unknown = self.session.is_publishing() && error.kind() == ErrorKind::Unreachable;
         self.session.end();
         if !unknown {
@@ -386,6 +434,20 @@ impl Connection {
         .hint("push again: a generation that did arrive is not sent twice")
         .retryable(true)
         .with_source(error)
+    }
+
+    /// Takes back what was begun: whatever a request that is stopped still has to do, it does here.
+    ///
+    /// Nothing of ours is left by then: what is sent is read from where it lies. The peer drops what it
+    /// has of a generation when the line ends without a Publish.
+    fn cancelled(&mut self, error: Error) -> Error {
+        let message = if self.session.is_publishing() {
+            "it was cancelled before the peer said whether the generation was published"
+        } else {
+            "it was cancelled"
+        };
+        self.session.end();
+        Error::new(ErrorKind::Cancelled, message).with_source(error)
     }
 }
 

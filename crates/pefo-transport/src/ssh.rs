@@ -5,30 +5,28 @@
 //! is by the transfer key alone. A line without a sign of life ends after
 //! [`SshTarget::io_timeout`]: keepalives (RFC 4254 §4, answered by the server) tell a peer that works
 //! long from one that is gone. The socket is never blocked on while the peer has something to say, so a
-//! refusal stops a long transfer at once and neither side can wait for the other forever.
+//! refusal stops a long transfer at once and neither side can wait for the other forever. Whatever waits,
+//! from the look-up of the name to the last answer, ends soon after stop was said.
 
+mod opening;
+mod pins;
+mod socket;
 mod stream;
 
 use std::fmt;
-use std::net::{TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use pefo_core::cancel::Cancel;
 use pefo_core::{Error, ErrorKind, Result};
-use ssh2::{CheckResult, ErrorCode, HashType, KnownHostFileKind, MethodType, Session};
 
-pub(crate) use stream::SshStream;
+use self::opening::Opening;
+use self::pins::Pinned;
+pub(crate) use self::stream::SshStream;
+use crate::link::or_cancelled;
 
 /// What is asked of the peer's sshd; its forced command decides what really runs.
 pub const COMMAND: &str = "pefo receive";
-
-// libssh2.h, LIBSSH2_ERROR_*.
-const KEX_FAILURE: ErrorCode = ErrorCode::Session(-5);
-const AUTHENTICATION_FAILED: ErrorCode = ErrorCode::Session(-18);
-const PUBLICKEY_UNVERIFIED: ErrorCode = ErrorCode::Session(-19);
-const METHOD_NONE: ErrorCode = ErrorCode::Session(-17);
 
 /// Where the peer's sshd is, whom we are there, and how we know it.
 #[derive(Debug, Clone)]
@@ -112,243 +110,21 @@ impl fmt::Display for SshTarget {
 /// Connects, checks the host key, logs in and starts the receiver.
 ///
 /// # Errors
-/// `Unreachable` (no such host, refused, timed out), `Refused` with rule `host-key`, `Denied` where the
-/// transfer key is not let in, `Io` where it cannot be read, `Config` where a pinned key is malformed,
-/// `Protocol` where the session cannot run a command.
-pub(crate) fn connect(target: &SshTarget) -> Result<SshStream> {
+/// `Unreachable` (no such host, refused, timed out, cut on the way), `Refused` with rule `host-key`,
+/// `Denied` where the transfer key is not let in, `Io` where it cannot be read, `Config` where a pinned
+/// key is malformed, `Protocol` where the session cannot run a command, `Cancelled`.
+pub(crate) fn connect(target: &SshTarget, cancel: &Cancel) -> Result<SshStream> {
+    cancel.check()?;
+    open(target, cancel).map_err(|error| or_cancelled(cancel, error))
+}
+
+fn open(target: &SshTarget, cancel: &Cancel) -> Result<SshStream> {
     let pinned = Pinned::parse(&target.host_keys)?;
     std::fs::File::open(&target.identity)
         .map_err(|error| Error::io("open", &target.identity, error))?;
-    let socket = dial(target)?;
-    let polled = socket
-        .try_clone()
-        .map_err(|error| target.unreachable(&error).with_source(error))?;
-    let session = match handshake(target, socket, Some(&pinned.methods())) {
-        Err(error) if matches!(error.code(), KEX_FAILURE | METHOD_NONE) => {
-            return Err(no_pinned_type(target, &pinned));
-        }
-        other => other.map_err(|error| target.unreachable(format!("ssh handshake: {error}")))?,
-    };
-    check_host_key(&session, target, &pinned)?;
-    login(&session, target)?;
-    let channel = session
-        .channel_session()
-        .and_then(|mut channel| channel.exec(COMMAND).map(|()| channel))
-        .map_err(|error| {
-            Error::new(ErrorKind::Protocol, format!("run {COMMAND:?}: {error}"))
-                .hint("the transfer account's key must have command=\"pefo receive\": pefo check")
-                .with_source(error)
-        })?;
-    Ok(SshStream::new(
-        session,
-        channel,
-        polled,
-        target.io_timeout,
-        target.answer_timeout,
-    ))
-}
-
-fn dial(target: &SshTarget) -> Result<TcpStream> {
-    let addresses = (target.host.as_str(), target.port)
-        .to_socket_addrs()
-        .map_err(|error| {
-            target
-                .unreachable(format!("find {}: {error}", target.host))
-                .with_source(error)
-        })?;
-    let mut last = None;
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, target.connect_timeout) {
-            Ok(socket) => {
-                // Frames are small and answered: Nagle's algorithm would hold each back.
-                socket
-                    .set_nodelay(true)
-                    .map_err(|error| target.unreachable(&error).with_source(error))?;
-                return Ok(socket);
-            }
-            Err(error) => last = Some((address, error)),
-        }
-    }
-    Err(match last {
-        Some((address, error)) => target
-            .unreachable(format!("connect to {address}: {error}"))
-            .with_source(error),
-        None => target.unreachable(format!("{} has no address", target.host)),
-    })
-}
-
-fn handshake(
-    target: &SshTarget,
-    socket: TcpStream,
-    methods: Option<&str>,
-) -> Result<Session, ssh2::Error> {
-    let mut session = Session::new()?;
-    let limit = u32::try_from(target.connect_timeout.as_millis()).unwrap_or(u32::MAX);
-    session.set_timeout(limit.max(1));
-    if let Some(methods) = methods {
-        session.method_pref(MethodType::HostKey, methods)?;
-    }
-    session.set_tcp_stream(socket);
-    session.handshake()?;
-    Ok(session)
-}
-
-/// The server has no key of a pinned type. Its key is fetched once more without preference, only to
-/// name it.
-fn no_pinned_type(target: &SshTarget, pinned: &Pinned) -> Error {
-    let shown = dial(target)
-        .ok()
-        .and_then(|socket| handshake(target, socket, None).ok())
-        .and_then(|session| fingerprint_of(&session));
-    host_key_refused(target, pinned, shown)
-}
-
-fn check_host_key(session: &Session, target: &SshTarget, pinned: &Pinned) -> Result<()> {
-    let failed = |error: ssh2::Error| {
-        Error::new(ErrorKind::Config, format!("pinned host keys: {error}")).with_source(error)
-    };
-    let mut known = session.known_hosts().map_err(failed)?;
-    for key in &pinned.keys {
-        let line = format!(
-            "[{}]:{} {} {}",
-            target.host, target.port, key.kind, key.body
-        );
-        known
-            .read_str(&line, KnownHostFileKind::OpenSSH)
-            .map_err(failed)?;
-    }
-    let matched = session.host_key().is_some_and(|(key, _)| {
-        matches!(
-            known.check_port(&target.host, target.port, key),
-            CheckResult::Match
-        )
-    });
-    if matched {
-        Ok(())
-    } else {
-        Err(host_key_refused(target, pinned, fingerprint_of(session)))
-    }
-}
-
-fn fingerprint_of(session: &Session) -> Option<String> {
-    session
-        .host_key_hash(HashType::Sha256)
-        .map(|hash| format!("SHA256:{}", STANDARD_NO_PAD.encode(hash)))
-}
-
-fn host_key_refused(target: &SshTarget, pinned: &Pinned, shown: Option<String>) -> Error {
-    let expected: Vec<_> = pinned
-        .keys
-        .iter()
-        .map(|key| format!("{} ({})", key.fingerprint(), key.kind))
-        .collect();
-    Error::refused(
-        "host-key",
-        format!(
-            "{}:{} shows host key {}, pinned is {}",
-            target.host,
-            target.port,
-            shown.as_deref().unwrap_or("of an unknown kind"),
-            expected.join(" or ")
-        ),
-    )
-    .hint("if the peer was reinstalled, pair the two masters again (pefo init --rekey); if not, somebody else answers for it")
-}
-
-fn login(session: &Session, target: &SshTarget) -> Result<()> {
-    let Err(error) = session.userauth_pubkey_file(&target.user, None, &target.identity, None)
-    else {
-        return Ok(());
-    };
-    Err(match error.code() {
-        AUTHENTICATION_FAILED | PUBLICKEY_UNVERIFIED => Error::new(
-            ErrorKind::Denied,
-            format!(
-                "{} does not let in the transfer key {} as {}",
-                target.host,
-                target.identity.display(),
-                target.user
-            ),
-        )
-        .hint("authorize it there by 'pefo init' with this master's pairing line; 'pefo check' there names what in sshd's configuration forbids it"),
-        // What libssh2 says of a key file it cannot use.
-        ErrorCode::Session(-16) => Error::new(
-            ErrorKind::Config,
-            format!("transfer key {}: {error}", target.identity.display()),
-        )
-        .hint("it must be a private key without a passphrase: pefo init --rekey"),
-        _ => target.unreachable(format!("log in: {error}")),
-    }
-    .with_source(error))
-}
-
-/// The host keys pinned at pairing, parsed.
-struct Pinned {
-    keys: Vec<PinnedKey>,
-}
-
-struct PinnedKey {
-    kind: String,
-    body: String,
-    blob: Vec<u8>,
-}
-
-impl PinnedKey {
-    /// As OpenSSH shows it: SHA-256 over the key's blob (RFC 4253 §6.6), unpadded base64.
-    fn fingerprint(&self) -> String {
-        let hash = ring::digest::digest(&ring::digest::SHA256, &self.blob);
-        format!("SHA256:{}", STANDARD_NO_PAD.encode(hash))
-    }
-}
-
-impl Pinned {
-    fn parse(lines: &[String]) -> Result<Self> {
-        let bad = |line: &str| {
-            Error::new(
-                ErrorKind::Config,
-                format!("pinned host key {line:?} is not 'TYPE BASE64'"),
-            )
-            .hint("pair the two masters again: pefo init")
-        };
-        let mut keys = Vec::new();
-        for line in lines {
-            let mut words = line.split_ascii_whitespace();
-            let (Some(kind), Some(body)) = (words.next(), words.next()) else {
-                return Err(bad(line));
-            };
-            let blob = STANDARD.decode(body).map_err(|_| bad(line))?;
-            keys.push(PinnedKey {
-                kind: kind.to_owned(),
-                body: body.to_owned(),
-                blob,
-            });
-        }
-        if keys.is_empty() {
-            return Err(
-                Error::new(ErrorKind::Config, "no host key of the peer is pinned")
-                    .hint("pair the two masters: pefo init"),
-            );
-        }
-        Ok(Self { keys })
-    }
-
-    /// The algorithms to offer: those of the pinned keys only.
-    fn methods(&self) -> String {
-        let mut methods: Vec<&str> = Vec::new();
-        for key in &self.keys {
-            let algorithms: &[&str] = match key.kind.as_str() {
-                // An RSA key signs with SHA-2 (RFC 8332); with SHA-1 no longer.
-                "ssh-rsa" => &["rsa-sha2-512", "rsa-sha2-256"],
-                other => &[other],
-            };
-            for algorithm in algorithms {
-                if !methods.contains(algorithm) {
-                    methods.push(algorithm);
-                }
-            }
-        }
-        methods.join(",")
-    }
+    let mut opening = Opening::begin(target, &pinned, cancel)?;
+    opening.login()?;
+    Ok(SshStream::new(opening.run()?, target, cancel))
 }
 
 #[cfg(test)]
@@ -357,37 +133,6 @@ mod tests {
 
     const KEY: &str =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl comment";
-
-    #[test]
-    fn only_the_pinned_types_are_offered() {
-        let rsa = "ssh-rsa AAAAB3NzaC1yc2E=".to_owned();
-        let pinned = Pinned::parse(&[KEY.to_owned(), rsa, KEY.to_owned()]).unwrap();
-        assert_eq!(pinned.methods(), "ssh-ed25519,rsa-sha2-512,rsa-sha2-256");
-    }
-
-    #[test]
-    fn a_fingerprint_reads_as_openssh_shows_it() {
-        // `ssh-keygen -lf` of GitHub's published Ed25519 host key shows this.
-        let pinned = Pinned::parse(&[KEY.to_owned()]).unwrap();
-        let shown: Vec<_> = pinned.keys.iter().map(PinnedKey::fingerprint).collect();
-        assert_eq!(
-            shown,
-            ["SHA256:+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU"]
-        );
-    }
-
-    #[test]
-    fn a_malformed_pin_is_a_configuration_error() {
-        for lines in [
-            vec![],
-            vec!["ssh-ed25519".to_owned()],
-            vec!["ssh-ed25519 !!".to_owned()],
-        ] {
-            let error = Pinned::parse(&lines).err().unwrap();
-            assert_eq!(error.kind(), ErrorKind::Config);
-            assert!(error.hint_text().is_some());
-        }
-    }
 
     #[test]
     fn nobody_listening_is_unreachable_and_worth_a_retry() {
@@ -404,7 +149,7 @@ mod tests {
             dir.path(),
             vec![KEY.to_owned()],
         );
-        let error = connect(&target).err().unwrap();
+        let error = connect(&target, &Cancel::new()).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
         assert!(error.is_retryable());
         assert!(error.hint_text().unwrap().contains(&port.to_string()));

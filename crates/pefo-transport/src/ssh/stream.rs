@@ -4,16 +4,19 @@
 //! words of pefo's into an inbox, standard error into a short tail. Writing stops as soon as there is
 //! something to read, since in a half-duplex phase that can only be a refusal. Only the first words are
 //! said whatever has come: both sides begin at once, and the peer's preamble may be here before ours
-//! is on its way.
+//! is on its way. Stop is heard while it waits, and only then: what can go on without waiting does, so
+//! that last words get through on a line that is free.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use ssh2::{BlockDirections, Channel, Session};
+use pefo_core::cancel::Cancel;
+use ssh2::{Channel, Session};
 
+use super::SshTarget;
+use super::opening::{awaited, would_block};
+use super::socket::Socket;
 use crate::message::plain;
 use crate::wire::Stream;
 
@@ -25,9 +28,10 @@ const STDERR_BYTES: usize = 1000;
 const FAREWELL: Duration = Duration::from_secs(5);
 
 pub(crate) struct SshStream {
+    // Dropped first.
+    socket: Socket,
     session: Session,
     channel: Channel,
-    socket: TcpStream,
     inbox: VecDeque<u8>,
     stderr: Vec<u8>,
     ended: bool,
@@ -35,6 +39,7 @@ pub(crate) struct SshStream {
     greeted: bool,
     io_timeout: Duration,
     answer_timeout: Duration,
+    cancel: Cancel,
 }
 
 /// How long one operation has waited, and since when there was no sign of life.
@@ -55,26 +60,24 @@ impl Patience {
 
 impl SshStream {
     pub(super) fn new(
-        session: Session,
-        channel: Channel,
-        socket: TcpStream,
-        io_timeout: Duration,
-        answer_timeout: Duration,
+        (socket, session, channel): (Socket, Session, Channel),
+        target: &SshTarget,
+        cancel: &Cancel,
     ) -> Self {
-        session.set_blocking(false);
-        let interval = u32::try_from(io_timeout.as_secs() / 3).unwrap_or(u32::MAX);
+        let interval = u32::try_from(target.io_timeout.as_secs() / 3).unwrap_or(u32::MAX);
         // With want_reply the server answers each: that is the sign of life.
         session.set_keepalive(true, interval.max(1));
         Self {
+            socket,
             session,
             channel,
-            socket,
             inbox: VecDeque::new(),
             stderr: Vec::new(),
             ended: false,
             greeted: false,
-            io_timeout,
-            answer_timeout,
+            io_timeout: target.io_timeout,
+            answer_timeout: target.answer_timeout,
+            cancel: cancel.clone(),
         }
     }
 
@@ -111,26 +114,16 @@ impl SshStream {
                 error => return Err(error),
             },
         };
-        let mut flags = PollFlags::IN;
-        if matches!(
-            self.session.block_directions(),
-            BlockDirections::Outbound | BlockDirections::Both
-        ) {
-            flags |= PollFlags::OUT;
-        }
         let left = |since: Instant, limit: Duration| limit.saturating_sub(since.elapsed());
         let limit = next_keepalive
             .min(left(patience.alive, self.io_timeout))
             .min(left(patience.begun, self.answer_timeout))
-            .clamp(Duration::from_millis(10), Duration::from_secs(5));
-        let limit = Timespec::try_from(limit).map_err(io::Error::other)?;
-        let mut polled = [PollFd::new(&self.socket, flags)];
-        match poll(&mut polled, Some(&limit)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+            .max(Duration::from_millis(10));
+        let ready = self
+            .socket
+            .wait(awaited(&self.session), limit, &self.cancel)?;
         let now = Instant::now();
-        if polled.iter().any(|fd| !fd.revents().is_empty()) {
+        if ready {
             patience.alive = now;
         }
         let silent = now.duration_since(patience.alive) >= self.io_timeout;
@@ -140,11 +133,15 @@ impl SshStream {
         Ok(())
     }
 
-    /// Lets libssh2 block for the last steps, which have nothing to interleave.
-    fn block(&self) {
-        self.session.set_blocking(true);
-        self.session
-            .set_timeout(u32::try_from(FAREWELL.as_millis()).unwrap_or(u32::MAX));
+    /// Takes one of the last steps, until `end` at the latest.
+    fn settle(&mut self, end: Instant, step: fn(&mut Channel) -> Result<(), ssh2::Error>) {
+        while step(&mut self.channel).is_err_and(|error| would_block(&error)) {
+            let left = end.saturating_duration_since(Instant::now());
+            let waited = self.socket.wait(awaited(&self.session), left, &self.cancel);
+            if left.is_zero() || waited.is_err() {
+                return;
+            }
+        }
     }
 }
 
@@ -205,10 +202,10 @@ impl Stream for SshStream {
         let ended = self.ended;
         drop(self.pump());
         if ended {
-            self.block();
             // The exit status comes after the end of the output.
-            drop(self.channel.close());
-            drop(self.channel.wait_close());
+            let end = Instant::now() + FAREWELL;
+            self.settle(end, Channel::close);
+            self.settle(end, Channel::wait_close);
             drop(self.pump());
         }
         let stderr = plain(String::from_utf8_lossy(&self.stderr).trim());
@@ -222,12 +219,12 @@ impl Stream for SshStream {
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        self.block();
+        let end = Instant::now() + FAREWELL;
         // After the last frame the receiver ends, and its sshd may have closed the channel before we do;
         // libssh2 then calls each of these an error. Nothing rests on them: all was answered.
-        drop(self.channel.send_eof());
-        drop(self.channel.close());
-        drop(self.channel.wait_close());
+        self.settle(end, Channel::send_eof);
+        self.settle(end, Channel::close);
+        self.settle(end, Channel::wait_close);
         Ok(())
     }
 }
