@@ -10,6 +10,7 @@
 
 mod cuts;
 mod hostile;
+mod link;
 mod pair;
 mod push;
 mod refusals;

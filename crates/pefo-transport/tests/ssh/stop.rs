@@ -1,0 +1,137 @@
+//! Stop is heard wherever a session waits, and leaves nothing.
+//!
+//! Each of these would wait for many seconds if it was not heard; the limit here is what a busy machine
+//! needs at most.
+
+use std::time::{Duration, Instant};
+
+use pefo_core::cancel::Cancel;
+use pefo_core::clock::SystemClock;
+use pefo_core::progress::Silent;
+use pefo_core::{Error, ErrorKind, Result};
+use pefo_testkit::line::Direction;
+use pefo_testkit::wait;
+use pefo_transport::{Link, LinkOptions};
+
+use crate::world::world;
+
+const SOON: Duration = Duration::from_secs(3);
+const LONG: Duration = Duration::from_secs(60);
+
+/// Works in a thread, says stop when `ready`, and tells how it ended and how soon.
+fn stopped<T: Send>(
+    cancel: &Cancel,
+    work: impl FnOnce() -> Result<T> + Send,
+    ready: impl FnOnce(),
+) -> (Error, Duration) {
+    std::thread::scope(|scope| {
+        let working = scope.spawn(work);
+        ready();
+        let said = Instant::now();
+        cancel.cancel();
+        let error = working.join().unwrap().err().unwrap();
+        (error, said.elapsed())
+    })
+}
+
+#[test]
+fn a_push_on_a_slow_line_ends_and_leaves_nothing_in_the_spool() {
+    let world = world!();
+    world.force(&world.receiver());
+    let (line, target) = world.line();
+    line.set_rate(Some(500_000));
+    let outgoing = world.outgoing(1, 30_000_000);
+    let cancel = Cancel::new();
+    let options = LinkOptions::new().cancel(cancel.clone());
+    let (error, took) = stopped(
+        &cancel,
+        || world.open_with(&target, &options)?.push(&outgoing, &Silent),
+        || {
+            wait::until("the receiver to begin", LONG, || {
+                !world.names().0.is_empty() && line.passed(Direction::Forward) > 1_000_000
+            });
+        },
+    );
+    assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+    assert!(!error.is_retryable());
+    assert!(took < SOON, "it took {took:?}");
+    // What is under way on the line may arrive at once.
+    line.set_rate(None);
+    wait::until("the receiver to drop it", LONG, || {
+        world.names().0.is_empty()
+    });
+    assert_eq!(world.names(), (vec![], vec![]));
+
+    // And nothing stands in the way of the next.
+    let clock = std::sync::Arc::new(SystemClock);
+    Link::new(|| world.open(&target), clock)
+        .give_up_after(LONG)
+        .with(|connection| connection.push(&outgoing, &Silent))
+        .unwrap();
+    world.verify(&outgoing);
+}
+
+#[test]
+fn a_handshake_that_gets_no_answer_ends() {
+    let world = world!();
+    let (line, target) = world.line();
+    line.set_stalled(true);
+    let cancel = Cancel::new();
+    let options = LinkOptions::new().cancel(cancel.clone());
+    let (error, took) = stopped(
+        &cancel,
+        || world.open_with(&target, &options),
+        || {
+            wait::until("the connection", LONG, || line.connections().0 == 1);
+        },
+    );
+    assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+    assert!(took < SOON, "it took {took:?}");
+}
+
+#[test]
+fn an_answer_that_does_not_come_is_not_waited_for() {
+    let world = world!();
+    world.force("exec cat >/dev/null");
+    let cancel = Cancel::new();
+    let options = LinkOptions::new().cancel(cancel.clone());
+    let (error, took) = stopped(
+        &cancel,
+        || world.open_with(&world.target(), &options),
+        || {
+            wait::until("the login", LONG, || {
+                world.sshd.log().contains("Accepted publickey")
+            });
+        },
+    );
+    assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+    assert!(took < SOON, "it took {took:?}");
+}
+
+#[test]
+fn a_session_that_is_not_begun_yet_is_not_begun() {
+    let world = world!();
+    let (line, target) = world.line();
+    let cancel = Cancel::new();
+    cancel.cancel();
+    let options = LinkOptions::new().cancel(cancel);
+    let error = world.open_with(&target, &options).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+    assert_eq!(line.connections().0, 0);
+}
+
+#[test]
+fn an_idle_session_ends_without_waiting_for_a_line_that_is_dead() {
+    let world = world!();
+    world.force(&world.receiver());
+    let (line, target) = world.line();
+    let cancel = Cancel::new();
+    let options = LinkOptions::new().cancel(cancel.clone());
+    let connection = world.open_with(&target, &options).unwrap();
+    line.set_stalled(true);
+    cancel.cancel();
+    let said = Instant::now();
+    connection.close().unwrap();
+    let took = said.elapsed();
+    assert!(took < SOON, "it took {took:?}");
+}
