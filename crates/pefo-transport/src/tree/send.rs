@@ -17,6 +17,7 @@ use super::session::TreeSession;
 use super::summary;
 use crate::exchange::{self, Content, Files, Needs, Turn, out_of_turn};
 use crate::frame::Frame;
+use crate::link::{LinkOptions, or_cancelled};
 use crate::message::{Capabilities, Protocols, plain};
 use crate::session::Side;
 use crate::wire::{self, Plain, Stream, Traffic, Wire};
@@ -89,8 +90,8 @@ pub struct TreeOptions {
     /// Whether what is not in the directory is removed where it is kept. Default true; the receiver's
     /// guard has the last word.
     pub delete: bool,
-    /// Stops it.
-    pub cancel: Cancel,
+    /// What stops it, and how fast it may write.
+    pub link: LinkOptions,
 }
 
 impl TreeOptions {
@@ -100,7 +101,7 @@ impl TreeOptions {
             tool: tool.into(),
             compression: 0,
             delete: true,
-            cancel: Cancel::new(),
+            link: LinkOptions::new(),
         }
     }
 
@@ -118,10 +119,10 @@ impl TreeOptions {
         self
     }
 
-    /// Sets what stops it.
+    /// Sets what stops it, and how fast it may write.
     #[must_use]
-    pub fn cancel(mut self, cancel: Cancel) -> Self {
-        self.cancel = cancel;
+    pub fn link(mut self, link: LinkOptions) -> Self {
+        self.link = link;
         self
     }
 }
@@ -212,14 +213,12 @@ impl Line {
         }
     }
 
-    /// Gives up what is being sent, so that nothing of it stays; the session goes on.
+    /// Says that what was sent is to be forgotten. The answer is not waited for: whoever cancelled
+    /// waits for us.
     fn abandon(&mut self) -> Result<()> {
         self.session.step(Side::Sender, &Frame::Abandon)?;
         self.wire.queue(&Frame::Abandon)?;
-        match self.hear()? {
-            Frame::Ok => Ok(()),
-            other => Err(out_of_turn(&other)),
-        }
+        self.wire.flush()
     }
 }
 
@@ -232,8 +231,8 @@ impl TreeConnection {
     /// `Unreachable`, `Denied`, `Refused` (`host-key`), `Protocol`; what the receiver refuses, in its kind.
     #[cfg(feature = "ssh")]
     pub fn open(target: &crate::ssh::SshTarget, options: TreeOptions) -> Result<Self> {
-        Self::greet(Box::new(crate::ssh::connect(target)?), options)
-            .map_err(|error| error.context(target))
+        let stream = crate::ssh::connect(target, &options.link.cancel)?;
+        Self::greet(Box::new(stream), options).map_err(|error| error.context(target))
     }
 
     /// Greets over any stream. Time limits are the stream's business.
@@ -248,9 +247,9 @@ impl TreeConnection {
     fn greet(stream: Box<dyn Stream>, options: TreeOptions) -> Result<Self> {
         let ours = Capabilities::TREE.with_zstd(options.compression != 0);
         let mut line = Line {
-            wire: Wire::new(stream, None),
+            wire: Wire::new(options.link.pace.over(stream, &options.link.cancel), None),
             session: TreeSession::new(),
-            cancel: options.cancel.clone(),
+            cancel: options.link.cancel.clone(),
         };
         let base = Capabilities {
             tree: true,
@@ -268,7 +267,7 @@ impl TreeConnection {
             Ok(Frame::Opened(opened)) => opened,
             Ok(other) => return Err(out_of_turn(&other)),
             Err(error) => {
-                let error = sent.err().unwrap_or(error);
+                let error = or_cancelled(&options.link.cancel, sent.err().unwrap_or(error));
                 return Err(wire::with_farewell(error, line.wire.stream()));
             }
         };
@@ -294,7 +293,8 @@ impl TreeConnection {
     /// Makes the receiver's tree as the scanned source is.
     ///
     /// # Errors
-    /// What the receiver refuses, in its kind; `Cancelled`, and then nothing stays of what was sent;
+    /// What the receiver refuses, in its kind; `Cancelled`, and then its tree is as it was and the session
+    /// has ended;
     /// `Unreachable` where the line is cut before the change was committed, `Unknown` (worth a retry) where
     /// it is cut after that, before the answer. What had arrived is taken up by the next sync.
     pub fn sync(
@@ -358,7 +358,7 @@ impl TreeConnection {
             &paths,
             &mut source.cache,
             clock.now().into(),
-            &self.options.cancel,
+            &self.options.link.cancel,
         )?;
         if found.is_empty() {
             return Ok(Synced {
@@ -482,13 +482,12 @@ impl TreeConnection {
             }
             Err(error) => error,
         };
+        let error = or_cancelled(&self.options.link.cancel, error);
         if error.kind() == ErrorKind::Cancelled && self.line.session.may_abandon() {
             // Whether the word gets through or not, nothing of it was put into the tree.
             if let Err(error) = self.line.abandon() {
                 tracing::debug!(%error, "the line went before the receiver forgot what had come");
-                self.line.session.end();
             }
-            return Err(error);
         }
         let unknown = self.line.session.is_committing() && error.kind() == ErrorKind::Unreachable;
         let error = self.end(error);
