@@ -1,0 +1,167 @@
+//! What the rows share: where they play, and one ssh server that pefo and its peer both log in to.
+//!
+//! The playground is `bench-work` in cargo's target directory: on the disk of the checkout, so that
+//! *durable* means a real disk. It is emptied at the start and removed at the end, and a lock keeps
+//! two runs from disturbing each other. The ssh server is started by the first row that asks for it.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the playground is no data of pefo's"
+)]
+
+use std::cell::{Cell, OnceCell};
+use std::fs::File;
+use std::io::ErrorKind as IoKind;
+use std::path::{Path, PathBuf};
+
+use pefo_core::lock::Lock;
+use pefo_core::{Error, ErrorKind, Result};
+use pefo_testkit::skip::Skip;
+
+use crate::ssh::Ssh;
+
+/// Everything a row may use.
+pub(crate) struct World {
+    mirror: PathBuf,
+    ledger: PathBuf,
+    work: PathBuf,
+    ssh: OnceCell<Ssh>,
+    _lock: Lock,
+}
+
+impl World {
+    /// Empties the playground. `mirror` is another build of tree_mirror than the one beside us.
+    ///
+    /// # Errors
+    /// Another run, or a playground that can not be made.
+    pub(crate) fn open(mirror: Option<&Path>) -> Result<Self> {
+        let program = std::env::current_exe()
+            .map_err(|error| Error::io("find", Path::new("this program"), error))?;
+        // target/release/bench, beside it examples/, above it what outlives a build.
+        let (Some(release), Some(target)) = (program.parent(), program.ancestors().nth(2)) else {
+            return Err(Error::invalid("this program lies in no target directory"));
+        };
+        let lock = Lock::take(&target.join("bench.lock"))?;
+        let work = target.join("bench-work");
+        remove(&work)?;
+        std::fs::create_dir(&work).map_err(|error| Error::io("make", &work, error))?;
+        let built = || release.join("examples/tree_mirror");
+        Ok(Self {
+            mirror: mirror.map_or_else(built, Path::to_owned),
+            ledger: target.join("bench.json"),
+            work,
+            ssh: OnceCell::new(),
+            _lock: lock,
+        })
+    }
+
+    /// The file that keeps the numbers.
+    pub(crate) fn ledger(&self) -> &Path {
+        &self.ledger
+    }
+
+    /// pefo's program for trees and deltas.
+    ///
+    /// # Errors
+    /// A program that is not built.
+    pub(crate) fn mirror(&self) -> Result<&Path> {
+        if self.mirror.is_file() {
+            return Ok(&self.mirror);
+        }
+        let message = format!("there is no {}", self.mirror.display());
+        Err(Error::new(ErrorKind::NotFound, message).hint(
+            "'make bench' builds it; by hand: cargo build --release -p pefo-transport --examples",
+        ))
+    }
+
+    /// An empty directory in the playground, gone when the row lets go of it.
+    ///
+    /// # Errors
+    /// A directory that can not be made.
+    pub(crate) fn place(&self, name: &str) -> Result<Place> {
+        let path = self.work.join(name);
+        remove(&path)?;
+        std::fs::create_dir(&path).map_err(|error| Error::io("make", &path, error))?;
+        Ok(Place {
+            path,
+            put_aside: Cell::new(0),
+        })
+    }
+
+    /// Waits until the playground's file system has written what is dirty, so that one side does not
+    /// pay for the other's pages.
+    ///
+    /// # Errors
+    /// A disk that does not take it.
+    pub(crate) fn settle(&self) -> Result<()> {
+        let failed = |error| Error::io("flush", &self.work, error);
+        let directory = File::open(&self.work).map_err(failed)?;
+        rustix::fs::syncfs(&directory).map_err(|error| failed(error.into()))
+    }
+
+    /// The ssh server.
+    ///
+    /// # Errors
+    /// A skip, where there is none.
+    pub(crate) fn ssh(&self) -> Result<&Ssh, Skip> {
+        if let Some(ssh) = self.ssh.get() {
+            return Ok(ssh);
+        }
+        let ssh = Ssh::start()?;
+        Ok(self.ssh.get_or_init(|| ssh))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // What is left is removed at the next start.
+        drop(remove(&self.work));
+    }
+}
+
+/// A row's own directory, removed on drop.
+///
+/// What a row is done with is put aside and not removed: the blocks of thousands of removed files are
+/// still being given back while the next run is measured, and whoever runs first would pay for it.
+pub(crate) struct Place {
+    path: PathBuf,
+    put_aside: Cell<u32>,
+}
+
+impl Place {
+    /// The directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes an empty directory in it, and puts aside what is there under that name.
+    ///
+    /// # Errors
+    /// A directory that can not be made.
+    pub(crate) fn fresh(&self, name: &str) -> Result<PathBuf> {
+        let path = self.path.join(name);
+        if path.exists() {
+            let number = self.put_aside.get();
+            self.put_aside.set(number + 1);
+            let aside = self.path.join(format!("aside-{number}"));
+            std::fs::rename(&path, &aside).map_err(|error| Error::io("rename", &path, error))?;
+        }
+        std::fs::create_dir(&path).map_err(|error| Error::io("make", &path, error))?;
+        Ok(path)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // What is left is removed with the playground.
+        drop(remove(&self.path));
+    }
+}
+
+/// Removes a directory with everything in it, where there is one.
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != IoKind::NotFound => Err(Error::io("remove", path, error)),
+        _ => Ok(()),
+    }
+}
