@@ -1,7 +1,7 @@
 # Two commands: `make demo` shows the main job, `make test` runs every test. Both install what they
 # need on Debian and Ubuntu, where they are root; see scripts/install-dependencies.sh.
 
-.PHONY: demo test lint doc deny dependencies clean
+.PHONY: demo test bench lint doc deny dependencies clean
 
 CARGO ?= cargo
 export PEFO_DEMO_KEEP := $(KEEP)
@@ -14,6 +14,12 @@ demo: dependencies
 test: dependencies
 	$(CARGO) build --locked -p pefo-cli -p pefo-transport --examples --bins
 	$(CARGO) test --locked --workspace
+
+# pefo and its peers in the same run. ROWS='tree_noop_50k ca_*' measures some rows, PAIRS=9 so many pairs.
+# 'set -f' hands the stars on as they are.
+bench: dependencies
+	$(CARGO) build --release --locked -p pefo-bench -p pefo-transport --examples --bins
+	set -f; target/release/bench $(if $(PAIRS),--pairs $(PAIRS)) $(ROWS)
 
 lint:
 	$(CARGO) fmt --all --check
