@@ -15,7 +15,7 @@
 use std::collections::BTreeSet;
 
 use pefo_core::digest_cache::FileTime;
-use pefo_core::disk::{Attributes, Disk, Rooted};
+use pefo_core::disk::{Attributes, Disk, EntryKind, Rooted};
 use pefo_core::{Digest, Error, RelPath, Result};
 use serde::{Deserialize, Serialize};
 
@@ -197,10 +197,28 @@ fn take(staged: &Rooted, dest: &Rooted, steps: &Steps, owner: Option<(u32, u32)>
         Some((uid, gid)) => Attributes::mode(mode).owner(uid, gid),
         None => Attributes::mode(mode),
     };
+    // A file that was placed before a crash stands where something was cleared away: that is done.
+    let mut placed = BTreeSet::new();
+    if !steps.clear.is_empty() {
+        for path in &steps.place {
+            if staged.stat(path)?.is_none() {
+                placed.insert(path);
+            }
+        }
+    }
     for path in &steps.clear {
-        remove(dest, path)?;
+        if !is_at_or_below(path, &placed) {
+            remove(dest, path)?;
+        }
     }
     for (path, mode) in &steps.directories {
+        // A symlink in its place was never part of the tree.
+        if dest
+            .stat(path)?
+            .is_some_and(|stands| stands.kind == EntryKind::Other)
+        {
+            dest.remove_file(path)?;
+        }
         dest.create_dir(path, *mode)?;
         dest.set_attributes(path, &attributes(*mode))?;
     }
@@ -233,18 +251,30 @@ fn take(staged: &Rooted, dest: &Rooted, steps: &Steps, owner: Option<(u32, u32)>
     Ok(())
 }
 
+fn is_at_or_below(path: &RelPath, places: &BTreeSet<&RelPath>) -> bool {
+    let mut at = Some(path.clone());
+    while let Some(here) = at {
+        if places.contains(&here) {
+            return true;
+        }
+        at = here.parent();
+    }
+    false
+}
+
 /// Removes a file, or a directory that has become empty. What somebody else has put into it meanwhile
 /// keeps it: the next comparison names it.
 fn remove(dest: &Rooted, path: &RelPath) -> Result<()> {
-    match dest.stat(path)? {
-        Some(standing) if standing.kind == pefo_core::disk::EntryKind::Directory => {
-            match dest.remove_dir(path) {
-                Err(error) if error.io_kind() == Some(std::io::ErrorKind::DirectoryNotEmpty) => {
-                    Ok(())
-                }
-                other => other,
-            }
-        }
+    let stands = match dest.stat(path) {
+        // Below something that is no directory, or no longer one, nothing of the tree stands.
+        Err(error) if error.rule() == Some("spool-symlink") => return Ok(()),
+        other => other?,
+    };
+    match stands {
+        Some(standing) if standing.kind == EntryKind::Directory => match dest.remove_dir(path) {
+            Err(error) if error.io_kind() == Some(std::io::ErrorKind::DirectoryNotEmpty) => Ok(()),
+            other => other,
+        },
         _ => dest.remove_file(path),
     }
 }

@@ -16,7 +16,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 
 use pefo_core::digest::{Digest, Hasher};
-use pefo_core::disk::{Attributes, Beneath, Disk, NewFile, Rooted};
+use pefo_core::disk::{Attributes, Beneath, Disk, EntryKind, NewFile, Rooted};
 use pefo_core::{Error, ErrorKind, RelPath, Result};
 
 use super::TreeReceiverOptions;
@@ -397,8 +397,17 @@ impl Sink for Filling<'_> {
         if let Some(error) = out.failed {
             return Err(error);
         }
-        if let Err(error) = patched {
-            tracing::debug!(%error, index, "a delta did not make the file it was to make");
+        match patched {
+            // The line was cut: what was put together is a base for the next delta.
+            Err(error) if error.kind() == ErrorKind::Io => {
+                tracing::debug!(%error, index, "a delta was cut");
+                self.current = None;
+                return Ok(());
+            }
+            Err(error) => {
+                tracing::debug!(%error, index, "a delta did not make the file it was to make");
+            }
+            Ok(_) => {}
         }
         self.finish()
     }
@@ -454,8 +463,12 @@ fn hash_beginning(parts: &Rooted, part: &RelPath, bytes: u64, hasher: &mut Hashe
     }
 }
 
-/// Removes every file below but these; empty directories may stay.
+/// Removes every file below but these, and every directory that holds none of them.
 fn remove_all_but(root: &Rooted, kept: &BTreeSet<&RelPath>) -> Result<()> {
+    let holds = |dir: &RelPath| {
+        let below = format!("{dir}/");
+        kept.iter().any(|path| path.as_str().starts_with(&below))
+    };
     let mut directories = vec![None];
     while let Some(at) = directories.pop() {
         let reading = root.reading()?;
@@ -468,10 +481,10 @@ fn remove_all_but(root: &Rooted, kept: &BTreeSet<&RelPath>) -> Result<()> {
                 None => name,
                 Some(dir) => RelPath::new(format!("{dir}/{name}"))?,
             };
-            if kind == pefo_core::disk::EntryKind::Directory {
+            if kind == EntryKind::Directory && holds(&path) {
                 directories.push(Some(path));
             } else if !kept.contains(&path) {
-                root.remove_file(&path)?;
+                root.remove_tree(&path)?;
             }
         }
     }
