@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use pefo_core::Digest;
 use pefo_core::disk::Disk;
 use pefo_core::disk::fault::StopAt;
 use pefo_core::disk::power::{Crash, Loss};
@@ -187,10 +188,13 @@ fn lose_power_everywhere(prepare: fn() -> World, change: fn(&World)) {
     }
 }
 
-/// Content by path: the recorder keeps bytes and names, not all attributes.
-fn files_of(shown: Shown) -> Vec<(String, Option<Vec<u8>>)> {
+/// Content by path, as short digests: the recorder keeps bytes and names, not all attributes.
+fn files_of(shown: Shown) -> Vec<(String, Option<String>)> {
     let file = |(path, (_, file)): (String, (u32, Option<(i64, i64, Vec<u8>)>))| {
-        (path, file.map(|(_, _, content)| content))
+        (
+            path,
+            file.map(|(_, _, content)| Digest::of(&content).short()),
+        )
     };
     shown.into_iter().map(file).collect()
 }

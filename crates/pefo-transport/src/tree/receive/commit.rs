@@ -123,7 +123,11 @@ impl Steps {
             .chain(&self.delete);
         let mut touched: BTreeSet<Option<RelPath>> = named.map(RelPath::parent).collect();
         touched.extend(self.directories.iter().map(|(path, _)| Some(path.clone())));
-        let gone: BTreeSet<&RelPath> = self.clear.iter().chain(&self.delete).collect();
+        let mut gone: BTreeSet<&RelPath> = self.removed().collect();
+        // What was cleared away for a directory is one now.
+        self.directories.iter().for_each(|(path, _)| {
+            gone.remove(path);
+        });
         touched.retain(|dir| dir.as_ref().is_none_or(|dir| !gone.contains(dir)));
         touched
     }
