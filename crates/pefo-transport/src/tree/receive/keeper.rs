@@ -66,6 +66,8 @@ pub(super) struct Keeper<'a> {
     fresh: Vec<(Identity, Digest)>,
     /// What stands; `None` until it was looked at.
     tree: Option<Tree>,
+    /// Nothing was asked since it was looked at.
+    is_fresh: bool,
     _lock: Lock,
 }
 
@@ -101,6 +103,7 @@ impl<'a> Keeper<'a> {
             dest,
             fresh: Vec::new(),
             tree: None,
+            is_fresh: false,
             _lock: lock,
         })
     }
@@ -142,11 +145,20 @@ impl<'a> Keeper<'a> {
         }
     }
 
+    /// Looks at the tree while the sender looks at its own.
+    pub(super) fn look_ahead(&mut self) -> Result<()> {
+        self.tree = Some(self.look()?);
+        self.is_fresh = true;
+        Ok(())
+    }
+
     /// Where the tree differs from the one summed up. It is looked at anew each time: a comparison is
     /// there to find what nobody told.
     pub(super) fn compare(&mut self, theirs: &Summary) -> Result<Differs> {
-        self.tree = None;
-        self.learn();
+        if !std::mem::take(&mut self.is_fresh) {
+            self.tree = None;
+            self.learn();
+        }
         let tree = self.look()?;
         let ours = summary::summarize(tree.iter(), theirs.bucket_bits);
         self.tree = Some(tree);
@@ -158,6 +170,7 @@ impl<'a> Keeper<'a> {
     /// # Errors
     /// `Cancelled` where the sender abandoned it.
     pub(super) fn take(&mut self, line: &mut Line<'_>, change: &Change) -> Result<Committed> {
+        self.is_fresh = false;
         let tree = self.look()?;
         self.check_size(&tree, change)?;
         let extra = match &change.differs {

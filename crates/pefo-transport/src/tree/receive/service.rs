@@ -140,6 +140,7 @@ impl<'a> Service<'a> {
     }
 
     fn serve(&mut self, keeper: &mut Keeper<'_>) -> Result<()> {
+        keeper.look_ahead()?;
         loop {
             match self.line.next()? {
                 None => return Ok(()),
