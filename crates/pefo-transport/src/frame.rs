@@ -3,8 +3,8 @@
 //! Each side first sends [`PREAMBLE`]. Then come frames: a header of eight bytes, little-endian
 //! (`u32` payload length, `u8` type, `u8` flags, `u16` channel), and the payload. [`decode`] takes any
 //! bytes at all and gives a frame, asks for more, or refuses; it never allocates more than a payload
-//! may be long, a compressed one included. Types, flags and channels that no capability has opened are refused, so that adding
-//! one later can't be misread by this version.
+//! may be long, a compressed one included. Types, flags and channels that no capability has opened are
+//! refused, so that adding one later can't be misread by this version.
 
 mod body;
 pub mod compression;
@@ -155,8 +155,8 @@ pub enum FrameError {
     /// The type is unknown and no capability has opened it.
     #[error("frame type {0} is unknown")]
     UnknownType(u8),
-    /// Flags or channel are set that no capability has opened.
-    #[error("frame type {kind} has flags {flags:#04x} on channel {channel}, which were not agreed")]
+    /// The type, a flag or the channel is one that no agreed capability has opened.
+    #[error("frame type {kind} with flags {flags:#04x} on channel {channel} was not agreed")]
     NotAgreed {
         /// The frame's type.
         kind: u8,
@@ -354,6 +354,9 @@ impl Frame {
     }
 }
 
+#[cfg(test)]
+#[path = "frame_capability_tests.rs"]
+mod capability_tests;
 #[cfg(test)]
 #[path = "frame_tests.rs"]
 mod tests;

@@ -268,4 +268,4 @@ fn answer(left: u64) -> State {
 
 #[cfg(test)]
 #[path = "session_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -36,7 +36,7 @@ fn welcome() -> Frame {
     })
 }
 
-fn refuse() -> Frame {
+pub(crate) fn refuse() -> Frame {
     Frame::Refuse(Refuse {
         kind: "io".into(),
         rule: None,
@@ -45,14 +45,14 @@ fn refuse() -> Frame {
     })
 }
 
-fn position() -> Position {
+pub(crate) fn position() -> Position {
     Position {
         epoch: Epoch(1),
         sequence: 1,
     }
 }
 
-fn offer(form: Shape, document_bytes: u64, files: u32, payload_bytes: u64) -> Frame {
+pub(crate) fn offer(form: Shape, document_bytes: u64, files: u32, payload_bytes: u64) -> Frame {
     Frame::Offer(Offer {
         dataset: DataSet::Ca,
         position: position(),
@@ -63,21 +63,21 @@ fn offer(form: Shape, document_bytes: u64, files: u32, payload_bytes: u64) -> Fr
     })
 }
 
-fn data(bytes: usize) -> Frame {
+pub(crate) fn data(bytes: usize) -> Frame {
     Frame::Data(vec![0; bytes])
 }
 
-fn need(files: u32, indices: &[u32]) -> Frame {
+pub(crate) fn need(files: u32, indices: &[u32]) -> Frame {
     let mut wanted = Wanted::none(files);
     indices.iter().for_each(|index| wanted.want(*index));
     Frame::Need(Need::Files(wanted))
 }
 
-fn file(index: u32, size: u64) -> Frame {
+pub(crate) fn file(index: u32, size: u64) -> Frame {
     Frame::File(FileHead { index, size })
 }
 
-fn published() -> Frame {
+pub(crate) fn published() -> Frame {
     Frame::Published(Published {
         position: position(),
         already: false,
@@ -85,8 +85,17 @@ fn published() -> Frame {
 }
 
 /// Walks a greeted session through `steps`; the error names the step that was refused.
-fn walk(steps: &[(Side, Frame)]) -> Result<Session, String> {
+pub(crate) fn walk(steps: &[(Side, Frame)]) -> Result<Session, String> {
+    walk_agreed(Capabilities::NONE, steps)
+}
+
+/// The same where something was agreed.
+pub(crate) fn walk_agreed(
+    agreed: Capabilities,
+    steps: &[(Side, Frame)],
+) -> Result<Session, String> {
     let mut session = Session::new();
+    session.agree(agreed);
     for (side, frame) in [(Sender, hello()), (Receiver, welcome())]
         .iter()
         .chain(steps)
@@ -175,7 +184,7 @@ fn what_was_not_announced_or_not_asked_for_is_refused() {
     insta::assert_snapshot!(start(&[(Sender, offer(Shape::Full, 1, u32::MAX, 0))]), @"the sender sent offer while the session was idle: there are too many files");
     insta::assert_snapshot!(start(&[(Sender, offer(Shape::Batch, 1, 0, 1 << 40))]), @"the sender sent offer while the session was idle: the batch has files or too long a payload");
     insta::assert_snapshot!(start(&[(Sender, offer(Shape::Full, 5, 3, 7)), (Sender, data(6))]), @"the sender sent data while the session was receiving a manifest: there are more bytes than were announced");
-    insta::assert_snapshot!(start(&[(Sender, offer(Shape::Full, 5, 3, 7)), (Sender, data(5)), (Receiver, need(9, &[0]))]), @"the receiver sent need while the session was deciding what is needed: it is not of the manifest's length");
+    insta::assert_snapshot!(start(&[(Sender, offer(Shape::Full, 5, 3, 7)), (Sender, data(5)), (Receiver, need(9, &[0]))]), @"the receiver sent need while the session was deciding what is needed: it is not of the list's length");
     insta::assert_snapshot!(start(&[(Sender, Frame::Bye), (Sender, Frame::Publish)]), @"the sender sent publish while the session was ended");
 }
 

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! It counts: no more bytes than announced, no file that was not asked for, none twice, none left
-//! out; no more signatures than a sender can hold; a delta only where a signature was given.
+//! out; no more signatures than a sender can hold; a delta only where a signature was given, and no
+//! longer than a delta of its file can be.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -40,6 +41,7 @@ pub(crate) enum Exchange {
     Delta {
         queue: VecDeque<u32>,
         asked: Asked,
+        left: u64,
     },
     /// All that was needed has arrived.
     Ready,
@@ -133,7 +135,11 @@ impl Exchange {
                 if !asked.wants_delta(file.index) {
                     return Err(Some("no delta was asked for"));
                 }
-                Self::Delta { queue, asked }
+                Self::Delta {
+                    queue,
+                    asked,
+                    left: most_delta_bytes(file.size),
+                }
             }
             (Self::Files { mut queue, asked }, Sender, Frame::Skip(index)) => {
                 next_of(&mut queue, *index)?;
@@ -142,8 +148,12 @@ impl Exchange {
             (Self::Content { queue, asked, left }, Sender, Frame::Data(bytes)) => {
                 Self::content(queue, asked, take(left, bytes)?)
             }
-            (Self::Delta { queue, asked }, Sender, Frame::Data(_)) => Self::Delta { queue, asked },
-            (Self::Delta { queue, asked }, Sender, Frame::End) => Self::files(queue, asked),
+            (Self::Delta { queue, asked, left }, Sender, Frame::Data(bytes)) => Self::Delta {
+                queue,
+                asked,
+                left: take(left, bytes)?,
+            },
+            (Self::Delta { queue, asked, .. }, Sender, Frame::End) => Self::files(queue, asked),
             _ => return Err(None),
         })
     }
@@ -187,8 +197,22 @@ fn next_of(queue: &mut VecDeque<u32>, index: u32) -> Result<(), Option<&'static 
     }
 }
 
+/// The most bytes of a delta that makes a file of `file_bytes`. Its own length is not announced, since
+/// it is not known before it is made. An honest one stays far below: a literal costs 3 bytes beyond its
+/// own, a copy at most 20 for a block of 64 or more.
+pub(crate) const fn most_delta_bytes(file_bytes: u64) -> u64 {
+    file_bytes.saturating_mul(2).saturating_add(1024)
+}
+
 /// What is left of an announced length.
 pub(crate) fn take(left: u64, bytes: &[u8]) -> Result<u64, Option<&'static str>> {
     left.checked_sub(bytes.len() as u64)
         .ok_or(Some("there are more bytes than were announced"))
 }
+
+#[cfg(test)]
+#[path = "model_tests.rs"]
+pub(crate) mod model_tests;
+#[cfg(test)]
+#[path = "exchange_tests.rs"]
+pub(crate) mod tests;
