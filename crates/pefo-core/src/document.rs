@@ -1,4 +1,4 @@
-//! Signed documents: manifests, reigns, acks, heartbeats.
+//! Signed documents: manifests, reigns, acks, heartbeats, requests, answers.
 //!
 //! A stored document is
 //!
@@ -33,6 +33,10 @@ pub enum Kind {
     Ack,
     /// An active's heartbeat.
     Heartbeat,
+    /// What an active asks of its spare's root.
+    Request,
+    /// What that root answers.
+    Answer,
 }
 
 impl Kind {
@@ -43,6 +47,8 @@ impl Kind {
             Self::Reign => "reign",
             Self::Ack => "ack",
             Self::Heartbeat => "heartbeat",
+            Self::Request => "request",
+            Self::Answer => "answer",
         }
     }
 }

@@ -17,6 +17,7 @@
 //! | [`reign`], [`pairing`] | who reigns, and how two masters come to know each other |
 //! | [`generation`] | manifests, full and batch generations, and `Verified` |
 //! | [`ack`], [`heartbeat`], [`run`] | what the passive proves, what the active says, what a run did |
+//! | [`request`] | what the active asks of the passive's root, and its answer |
 //!
 //! The crate is synchronous, uses no network, starts nothing and prints nothing.
 
@@ -39,6 +40,7 @@ pub mod path;
 pub mod progress;
 pub mod record;
 pub mod reign;
+pub mod request;
 pub mod run;
 pub mod sealing;
 

@@ -8,11 +8,13 @@
 //! SPOOL/generations/DATASET/.pefo-lock                    flock of the receiver that writes there
 //! SPOOL/heartbeats/CERTNAME                               the newest heartbeat of each active
 //! SPOOL/reigns/CERTNAME                                   a newer reign's record, noted for root
+//! SPOOL/requests/CERTNAME/NONCE                           what an active asks of root, signed
+//! SPOOL/requests/CERTNAME/.pefo-lock                      flock of the receiver that writes there
 //! ```
 //!
 //! A batch's file is the manifest's length (8 bytes, little-endian), the signed manifest, the payload.
 //! Everything in the spool is the transfer account's and untrusted; root only reads it, through
-//! [`Beneath`]. The acks go the other way and stand outside, below root's state directory.
+//! [`Beneath`]. Acks and answers go the other way and stand outside, below root's state directory.
 
 use std::path::{Path, PathBuf};
 
@@ -21,6 +23,7 @@ use crate::certname::Certname;
 use crate::disk::{Beneath, EntryKind};
 use crate::error::Result;
 use crate::path::RelPath;
+use crate::request::Nonce;
 
 /// The signed manifest's name within a full generation.
 pub const MANIFEST: &str = "manifest";
@@ -28,8 +31,15 @@ pub const MANIFEST: &str = "manifest";
 pub const DATA: &str = "data";
 /// The ending of a batch's file.
 pub const BATCH_SUFFIX: &str = ".batch";
+/// The ending of an answer's file.
+pub const ANSWER_SUFFIX: &str = ".answer";
 /// The most generations of one data set that a reader looks at.
 pub const MAX_GENERATIONS: usize = 100_000;
+
+/// The most requests of one active that wait for an answer.
+pub const MAX_REQUESTS: usize = 16;
+/// The most entries of a directory of requests that a reader looks at.
+pub const MAX_REQUEST_ENTRIES: usize = 1024;
 
 /// What form a generation has in the spool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +64,31 @@ pub fn heartbeat_path(spool: &Path, active: &Certname) -> PathBuf {
 /// checked against the paired keys. Root decides what to make of it.
 pub fn noted_reign_path(spool: &Path, holder: &Certname) -> PathBuf {
     spool.join("reigns").join(holder.as_str())
+}
+
+/// The directory of an active's requests.
+pub fn requests_dir(spool: &Path, active: &Certname) -> PathBuf {
+    spool.join("requests").join(active.as_str())
+}
+
+/// The requests in an active's directory, by their nonces. Whether one is what its name says is seen
+/// when it is read and checked.
+///
+/// # Errors
+/// `Io`, or `Refused` (`spool-entries`) where there are more than [`MAX_REQUEST_ENTRIES`].
+pub fn list_requests(dir: &Beneath) -> Result<Vec<Nonce>> {
+    let entries = dir.entries(MAX_REQUEST_ENTRIES)?;
+    let files = entries
+        .into_iter()
+        .filter(|(_, kind)| *kind == EntryKind::File);
+    Ok(files
+        .filter_map(|(name, _)| Nonce::new(name.as_str()).ok())
+        .collect())
+}
+
+/// Where root publishes its answer to a request.
+pub fn answer_path(answers: &Path, nonce: &Nonce) -> PathBuf {
+    answers.join(format!("{nonce}{ANSWER_SUFFIX}"))
 }
 
 /// The generations that stand whole in a data set's directory, oldest first.
@@ -129,6 +164,28 @@ mod tests {
         assert_eq!(
             sequences,
             [(2, Form::Full), (10, Form::Full), (11, Form::Batch)]
+        );
+    }
+
+    #[test]
+    fn only_files_named_by_a_nonce_are_requests() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, second) = ("0".repeat(32), "f".repeat(32));
+        for name in [
+            &second,
+            &first,
+            ".pefo-lock",
+            ".pefo-1-0-x.tmp",
+            &"A".repeat(32),
+        ] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        std::fs::create_dir(dir.path().join("1".repeat(32))).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("2".repeat(32))).unwrap();
+        let listed = list_requests(&Beneath::open(dir.path()).unwrap()).unwrap();
+        assert_eq!(
+            listed,
+            [first, second].map(|name| Nonce::new(name).unwrap())
         );
     }
 
