@@ -1,5 +1,6 @@
 //! Frames that a capability opens: whole where it was agreed, nothing where it was not.
 
+use pefo_core::request::Nonce;
 use proptest::prelude::*;
 
 use super::tests::{bytes_of, frame, site};
@@ -49,7 +50,11 @@ fn of_generations() -> impl Strategy<Value = Frame> {
         Just(Frame::Abandon),
         any::<u32>().prop_map(Frame::Skip),
         bytes(300).prop_map(Frame::Request),
-        "\\PC{0,40}".prop_map(|nonce| Frame::AnswerQuery(AnswerQuery { nonce })),
+        any::<[u8; 16]>().prop_map(|bytes| {
+            Frame::AnswerQuery(AnswerQuery {
+                nonce: Nonce::from_random(bytes),
+            })
+        }),
         any::<u64>().prop_map(|bytes| Frame::Answer(AnswerHead { bytes })),
         bytes(300).prop_map(Frame::Notice),
     ]
@@ -304,7 +309,7 @@ fn the_wire_format_of_capabilities_is_as_documented() {
         Frame::Skip(258),
         Frame::Request(b"pefo-document 1 request\n".to_vec()),
         Frame::AnswerQuery(AnswerQuery {
-            nonce: "000102030405060708090a0b0c0d0e0f".into(),
+            nonce: Nonce::new("000102030405060708090a0b0c0d0e0f").unwrap(),
         }),
         Frame::Answer(AnswerHead { bytes: 258 }),
         Frame::Answer(AnswerHead { bytes: 0 }),

@@ -4,6 +4,8 @@
 //! may come earlier, and ends the session. After any error the connection has ended: open a new one
 //! (tens of milliseconds) and push again. A generation that did arrive is then answered *already*.
 
+mod requests;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 

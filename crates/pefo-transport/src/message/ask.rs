@@ -1,5 +1,7 @@
-//! How a receiver wants one file, where it has a part of it or an older one already.
+//! How a receiver wants one file, where it has a part of it or an older one already; what root has
+//! answered.
 
+use pefo_core::request::{Answer, Nonce};
 use serde::{Deserialize, Serialize};
 
 use crate::delta;
@@ -29,8 +31,8 @@ impl Ask {
 /// Asks what root has answered to a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnswerQuery {
-    /// The request's nonce: 32 lower-case hex digits.
-    pub nonce: String,
+    /// The request's nonce.
+    pub nonce: Nonce,
 }
 
 /// The answer follows in Data frames; there is none yet where it has no bytes.
@@ -42,5 +44,5 @@ pub struct AnswerHead {
 
 impl AnswerHead {
     /// The largest signed answer.
-    pub const MAX_BYTES: u64 = 64 << 20;
+    pub const MAX_BYTES: u64 = Answer::MAX_BYTES;
 }

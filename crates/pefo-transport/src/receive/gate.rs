@@ -1,6 +1,6 @@
 //! Who may push here, and what.
 
-use pefo_core::disk::{Attributes, Disk};
+use pefo_core::disk::{Attributes, Disk, read_capped};
 use pefo_core::generation::spool::noted_reign_path;
 use pefo_core::generation::{Manifest, Position};
 use pefo_core::reign::{self, Reign, Role, Standing, Station};
@@ -57,7 +57,7 @@ pub(super) fn greet(options: &ReceiverOptions, disk: &Disk, hello: &Hello) -> Re
         && stand.reign.standing_of(theirs.epoch, &theirs.holder) == Standing::Newer
     {
         // That it cannot be noted is no reason to refuse it for another cause.
-        if let Err(error) = note(options, disk, theirs, &hello.reign) {
+        if let Err(error) = note(options, disk, theirs, hello.reign.as_bytes()) {
             tracing::warn!(%error, "a newer reign could not be noted");
         }
     }
@@ -68,13 +68,24 @@ pub(super) fn greet(options: &ReceiverOptions, disk: &Disk, hello: &Hello) -> Re
     Ok(stand)
 }
 
-/// A newer reign is root's to accept; it learns of it from here.
-fn note(options: &ReceiverOptions, disk: &Disk, reign: &Reign, record: &str) -> Result<()> {
+/// A newer reign is root's to accept; it learns of it from here. What was noted of a still newer one
+/// stays: an old record that is sent again takes nothing back.
+pub(super) fn note(
+    options: &ReceiverOptions,
+    disk: &Disk,
+    reign: &Reign,
+    record: &[u8],
+) -> Result<()> {
     let path = noted_reign_path(&options.spool, &reign.certname);
+    let noted = read_capped(&path, Station::MAX_BYTES)
+        .and_then(|noted| reign::check(&noted, &options.site, &options.keys));
+    if noted.is_ok_and(|noted| noted.epoch > reign.epoch) {
+        return Ok(());
+    }
     if let Some(parent) = path.parent() {
         disk.create_dir(parent, &Attributes::mode(0o700))?;
     }
-    disk.publish(&path, record.as_bytes(), &Attributes::mode(0o600))
+    disk.publish(&path, record, &Attributes::mode(0o600))
 }
 
 /// Lets only the holder of this host's reign pass, and only while this host is the spare.

@@ -4,14 +4,15 @@
 //! a generation shows in the spool whole and durable or not at all; before *every* publish the station
 //! file is read again, and nothing is published to an active master or for another reign than its
 //! own; every byte is counted and hashed against the signed manifest while it is written; nothing
-//! outside the spool is written, and within it only below `generations`, `heartbeats` and `reigns`;
-//! sizes, counts, space and time are limited. All that is for early and clear refusals: the spool is
+//! outside the spool is written, and within it only below `generations`, `heartbeats`, `reigns` and
+//! `requests`; sizes, counts, space and time are limited. All that is for early and clear refusals: the spool is
 //! untrusted, and root's own check decides.
 //!
 //! [`serve`] writes nothing but frames to its output.
 
 mod gate;
 mod idle;
+mod requests;
 mod room;
 mod service;
 pub(crate) mod space;
@@ -115,6 +116,8 @@ pub struct ReceiverOptions {
     pub station: PathBuf,
     /// The directory with `<data set's directory name>.ack`: root's, world-readable.
     pub acks: PathBuf,
+    /// The directory with `<nonce>.answer`: root's, world-readable.
+    pub answers: PathBuf,
     /// The signing keys of the paired peers and this host's own.
     pub keys: Vec<PublicKey>,
     /// The pair.
@@ -128,7 +131,7 @@ pub struct ReceiverOptions {
 }
 
 impl ReceiverOptions {
-    /// With the usual limits.
+    /// With the usual limits, and with `answers` beside `acks`.
     pub fn new(
         spool: impl Into<PathBuf>,
         station: impl Into<PathBuf>,
@@ -138,16 +141,25 @@ impl ReceiverOptions {
         certname: Certname,
         tool: impl Into<String>,
     ) -> Self {
+        let acks = acks.into();
         Self {
             spool: spool.into(),
             station: station.into(),
-            acks: acks.into(),
+            answers: acks.with_file_name("answers"),
+            acks,
             keys,
             site,
             certname,
             tool: tool.into(),
             limits: Limits::default(),
         }
+    }
+
+    /// Sets where root publishes its answers.
+    #[must_use]
+    pub fn answers(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.answers = dir.into();
+        self
     }
 
     /// Sets how much is taken.
@@ -172,6 +184,8 @@ pub struct Served {
     pub already: u64,
     /// Heartbeats taken.
     pub heartbeats: u64,
+    /// Requests to root taken.
+    pub requests: u64,
     /// Whether the peer said goodbye, rather than just being gone between two requests.
     pub goodbye: bool,
 }

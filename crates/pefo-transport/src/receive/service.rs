@@ -9,14 +9,15 @@ use pefo_core::disk::{Attributes, Disk, read_capped};
 use pefo_core::generation::spool::{self, Form};
 use pefo_core::generation::{Content, DataSet, Manifest};
 use pefo_core::heartbeat::Heartbeat;
+use pefo_core::request::Nonce;
 use pefo_core::{Error, ErrorKind, Result};
 
 use super::room::{Offered, Room, ack_path};
-use super::{ReceiverOptions, Served, gate, space};
-use crate::frame::{Frame, MAX_PAYLOAD_BYTES};
+use super::{ReceiverOptions, Served, gate, requests, space};
+use crate::frame::{DATA_BYTES, Frame, MAX_PAYLOAD_BYTES};
 use crate::message::{
-    AckSet, AcksQuery, Capabilities, Hello, Need, Offer, Protocols, Published, Refuse, Shape,
-    Welcome,
+    AckSet, AcksQuery, AnswerHead, Capabilities, Hello, Need, Offer, Protocols, Published, Refuse,
+    Shape, Welcome,
 };
 use crate::session::{Session, Side};
 use crate::wire::{self, Duplex, FrameTime, Wire};
@@ -88,6 +89,17 @@ impl<'a> Service<'a> {
                 Some(Frame::Offer(offer)) => self.offered(&offer)?,
                 Some(Frame::Acks(query)) => self.acks(&query)?,
                 Some(Frame::Heartbeat(document)) => self.heartbeat(&document)?,
+                Some(Frame::Ping) => self.say(&Frame::Ok)?,
+                Some(Frame::Request(document)) => {
+                    requests::take(self.options, self.disk, &document)?;
+                    self.served.requests += 1;
+                    self.say(&Frame::Ok)?;
+                }
+                Some(Frame::AnswerQuery(query)) => self.answer(&query.nonce)?,
+                Some(Frame::Notice(record)) => {
+                    requests::notice(self.options, self.disk, &record)?;
+                    self.say(&Frame::Ok)?;
+                }
                 Some(other) => return Err(out_of_turn(&other)),
             }
         }
@@ -342,6 +354,16 @@ impl<'a> Service<'a> {
             ));
         }
         self.say(&Frame::AckSet(AckSet { documents }))
+    }
+
+    fn answer(&mut self, nonce: &Nonce) -> Result<()> {
+        let document = requests::answer(self.options, nonce)?;
+        self.say(&Frame::Answer(AnswerHead {
+            bytes: document.len() as u64,
+        }))?;
+        document
+            .chunks(DATA_BYTES)
+            .try_for_each(|chunk| self.say(&Frame::Data(chunk.to_vec())))
     }
 
     fn heartbeat(&mut self, document: &[u8]) -> Result<()> {

@@ -1,5 +1,7 @@
 //! What capabilities add to a session: asks, deltas, skips, abandoning, asked batches, requests.
 
+use pefo_core::request::Nonce;
+
 use super::super::EAGER_BATCH_BYTES;
 use super::super::tests::{data, file, need, offer, published, walk, walk_agreed};
 use super::*;
@@ -33,7 +35,7 @@ pub(crate) fn delta(index: u32, size: u64) -> Frame {
 
 pub(crate) fn query() -> Frame {
     Frame::AnswerQuery(AnswerQuery {
-        nonce: String::new(),
+        nonce: Nonce::from_random([7; 16]),
     })
 }
 

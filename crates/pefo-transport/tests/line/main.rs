@@ -14,4 +14,5 @@ mod link;
 mod pair;
 mod push;
 mod refusals;
+mod requests;
 mod spool;
