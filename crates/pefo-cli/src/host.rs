@@ -5,6 +5,7 @@
 //! STATE/public/station.json                          role and reign, world-readable
 //! STATE/public/self.json, peers/CERTNAME.json        introductions: public keys and addresses
 //! STATE/public/acks/DATASET.ack                      what this host has applied, signed
+//! STATE/public/answers/NONCE.answer                  what this host has answered to a request, signed
 //! STATE/sent/DATASET.json                            active: the last position given out
 //! STATE/delivered/PEER/DATASET.json                  active: what each peer's spool has received
 //! STATE/acks/PEER/DATASET.ack                        active: what each peer has proved to have applied
@@ -98,6 +99,11 @@ impl Host {
     pub fn own_ack(&self, dataset: &DataSet) -> PathBuf {
         self.state("public/acks")
             .join(format!("{}.ack", dataset.dir_name()))
+    }
+
+    /// Where this host publishes what it has answered.
+    pub fn answers(&self) -> PathBuf {
+        self.state("public/answers")
     }
 
     /// Where an active keeps a peer's newest ack.

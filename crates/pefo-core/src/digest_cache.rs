@@ -349,7 +349,10 @@ mod tests {
     #[test]
     fn every_time_can_be_counted_in() {
         for seconds in [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::MAX] {
-            let time = FileTime { seconds, nanoseconds: 999_999_999 };
+            let time = FileTime {
+                seconds,
+                nanoseconds: 999_999_999,
+            };
             assert!(seconds.abs_diff(0) > 1 || time.system() > UNIX_EPOCH - Duration::from_secs(2));
         }
     }

@@ -20,4 +20,5 @@ mod full_disk;
 mod pairing;
 mod peers;
 mod puppetservers;
+mod requests;
 mod spool;

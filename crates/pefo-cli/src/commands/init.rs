@@ -27,11 +27,12 @@ use crate::outcome::Report;
 use crate::pipeline;
 
 /// Directories below the state directory, with their modes.
-const DIRECTORIES: [(&str, u32); 14] = [
+const DIRECTORIES: [(&str, u32); 15] = [
     ("keys", 0o700),
     ("public", 0o755),
     ("public/peers", 0o755),
     ("public/acks", 0o755),
+    ("public/answers", 0o755),
     ("sent", 0o700),
     ("delivered", 0o700),
     ("acks", 0o700),

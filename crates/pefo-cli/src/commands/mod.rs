@@ -150,7 +150,21 @@ fn apply(host: &Host, command: &str, datasets: &[DataSet], change: &Change) -> R
             pipeline::apply::run(host, dataset, change)
         })
     });
-    Ok(one_or_all(reports.collect()))
+    let report = one_or_all(reports.collect());
+    if change.dry_run || !host.is_initialised() {
+        return Ok(report);
+    }
+    // Also where nothing could be applied: what keeps the data may be just what the active asks about.
+    Ok(match pipeline::requests::answer_pending(host) {
+        Ok(_) => report,
+        Err(error) if report.errors.is_empty() => {
+            report.partial(vec![error.context("requests of the active")])
+        }
+        Err(error) => {
+            tracing::warn!(%error, "requests of the active wait on");
+            report
+        }
+    })
 }
 
 fn one_or_all(mut reports: Vec<Report>) -> Report {

@@ -49,6 +49,7 @@ fn serve(config: &Path) -> Result<()> {
         me.certname,
         TOOL,
     )
+    .answers(host.answers())
     .limits(Limits::default().keep(host.config.retention.generations));
     let stdin = std::io::stdin();
     let line = stdin.as_fd().try_clone_to_owned().map_err(|error| {

@@ -8,6 +8,7 @@ use pefo_core::pairing::Introduction;
 use pefo_core::{RelPath, Result};
 use pefo_transport::Connection;
 
+use super::requests;
 use crate::host::Host;
 
 /// Publishes what this host has accepted and applied of a data set.
@@ -22,6 +23,7 @@ pub fn publish(
 ) -> Result<Ack> {
     let me = host.introduction()?;
     let accepted = Accepted::load(&host.record_path("accepted", dataset))?;
+    let wished = requests::wished(host, dataset, accepted.as_ref().map(|it| it.position))?;
     let ack = Ack {
         format: 1,
         site: me.site,
@@ -30,7 +32,7 @@ pub fn publish(
         accepted: accepted.as_ref().map(|accepted| accepted.position),
         applied: accepted.as_ref().and_then(|accepted| accepted.applied),
         source_state: accepted.as_ref().map(|accepted| accepted.state),
-        reconcile,
+        reconcile: reconcile.or(wished),
         refused,
         heartbeat: newest_heartbeat(host)?.map(|heartbeat| heartbeat.time),
         time: host.clock.now(),

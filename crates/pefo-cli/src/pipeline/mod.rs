@@ -1,7 +1,7 @@
 //! The one way through: active: snapshot → generation → transfer; passive: verify → plan → apply → ack.
 //!
 //! [`push`] and [`apply`] are the same for every data set; [`ca`], [`nc`] and [`db`] say what a data
-//! set is made of and hand it to its library.
+//! set is made of and hand it to its library. [`requests`] is what the active asks of the passive.
 
 pub mod ack;
 pub mod apply;
@@ -9,6 +9,7 @@ pub mod ca;
 pub mod db;
 pub mod nc;
 pub mod push;
+pub mod requests;
 
 use pefo_core::{Error, ErrorKind, Result};
 
