@@ -97,6 +97,9 @@ pub fn scan(
     Ok(scan)
 }
 
+/// What stands at each of some paths, in their order; `None` where nothing does.
+pub type Found = Vec<(RelPath, Option<Node>)>;
+
 /// Looks at some paths only: what stands at each, in the order of the paths.
 ///
 /// # Errors
@@ -108,7 +111,7 @@ pub fn look(
     cache: &mut DigestCache,
     now: SystemTime,
     cancel: &Cancel,
-) -> Result<(Vec<(RelPath, Option<Node>)>, Scan)> {
+) -> Result<(Found, Scan)> {
     let rooted = Rooted::open(&Disk::new(), root)?;
     let beneath = rooted.reading()?;
     let mut scanner = Scanner {

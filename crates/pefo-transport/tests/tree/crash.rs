@@ -190,13 +190,11 @@ fn lose_power_everywhere(prepare: fn() -> World, change: fn(&World)) {
 
 /// Content by path, as short digests: the recorder keeps bytes and names, not all attributes.
 fn files_of(shown: Shown) -> Vec<(String, Option<String>)> {
-    let file = |(path, (_, file)): (String, (u32, Option<(i64, i64, Vec<u8>)>))| {
-        (
-            path,
-            file.map(|(_, _, content)| Digest::of(&content).short()),
-        )
-    };
-    shown.into_iter().map(file).collect()
+    let short = |content: Vec<u8>| Digest::of(&content).short();
+    shown
+        .into_iter()
+        .map(|(path, (_, file))| (path, file.map(|(_, _, content)| short(content))))
+        .collect()
 }
 
 #[test]

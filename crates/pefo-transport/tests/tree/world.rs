@@ -167,8 +167,7 @@ impl World {
         });
         synced.unwrap();
         served.unwrap();
-        let said = said.lock().unwrap().clone();
-        said
+        said.lock().unwrap().clone()
     }
 
     /// Plays a sender that says these bytes and ends; gives the receiver's frames and outcome.
