@@ -17,6 +17,7 @@
 
 use std::collections::HashMap;
 use std::fs::Metadata;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -108,10 +109,33 @@ impl From<&Metadata> for Identity {
     }
 }
 
+/// By device and inode.
+type Known = HashMap<(u64, u64), (Identity, Digest), BuildHasherDefault<NumberHasher>>;
+
+/// Mixes device and inode: numbers that a kernel gives out, looked up at every file of a tree.
+#[derive(Debug, Clone, Copy, Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // Fibonacci hashing; the high bits, which a multiplication mixes best, are brought down.
+        let mixed = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+}
+
 /// Digests by device and inode, each with the rest of what identifies the file.
 #[derive(Debug, Clone, Default)]
 pub struct DigestCache {
-    known: HashMap<(u64, u64), (Identity, Digest)>,
+    known: Known,
     /// Whether it differs from what was loaded.
     changed: bool,
 }
@@ -119,12 +143,10 @@ pub struct DigestCache {
 impl DigestCache {
     /// Reads a stored cache; an unreadable one is empty.
     pub fn load(path: &Path) -> Self {
-        let mut cache = Self {
+        Self {
             known: read(path).unwrap_or_default(),
             changed: false,
-        };
-        cache.known.shrink_to_fit();
-        cache
+        }
     }
 
     /// The digest of a file that is as it was when it was read.
@@ -196,14 +218,14 @@ impl DigestCache {
     }
 }
 
-fn read(path: &Path) -> Option<HashMap<(u64, u64), (Identity, Digest)>> {
+fn read(path: &Path) -> Option<Known> {
     let file = std::fs::File::open(path).ok()?;
     let mut bytes = Vec::new();
     file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
     parse(&bytes)
 }
 
-fn parse(bytes: &[u8]) -> Option<HashMap<(u64, u64), (Identity, Digest)>> {
+fn parse(bytes: &[u8]) -> Option<Known> {
     let (sealed, seal) = bytes.split_at_checked(bytes.len().checked_sub(SEAL_BYTES)?)?;
     if Digest::of(sealed).as_bytes() != seal {
         return None;
@@ -212,7 +234,7 @@ fn parse(bytes: &[u8]) -> Option<HashMap<(u64, u64), (Identity, Digest)>> {
     let (entries, []) = entries.as_chunks::<ENTRY_BYTES>() else {
         return None;
     };
-    let mut known = HashMap::with_capacity(entries.len());
+    let mut known = Known::with_capacity_and_hasher(entries.len(), BuildHasherDefault::default());
     for entry in entries {
         let mut rest = entry.as_slice();
         let identity = Identity {

@@ -29,27 +29,10 @@ impl RelPath {
     /// `Invalid`, naming what is wrong with the path.
     pub fn new(path: impl Into<String>) -> Result<Self> {
         let path = path.into();
-        let reason = if path.is_empty() {
-            "is empty"
-        } else if path.len() > Self::MAX_BYTES {
-            "is longer than 1024 bytes"
-        } else if path.starts_with('/') {
-            "is absolute"
-        } else if path.split('/').count() > Self::MAX_DEPTH {
-            "is deeper than 32 directories"
-        } else if path.chars().any(|c| c.is_control() || c == '\\') {
-            "has a control character or a backslash"
-        } else if path
-            .split('/')
-            .any(|part| part.is_empty() || part == "." || part == "..")
-        {
-            "has an empty, '.' or '..' component"
-        } else if path.split('/').any(|part| part.len() > 255) {
-            "has a component longer than 255 bytes"
-        } else {
-            return Ok(Self(path));
-        };
-        Err(Error::invalid(format!("path {path:?} {reason}")))
+        match fault(&path) {
+            None => Ok(Self(path)),
+            Some(reason) => Err(Error::invalid(format!("path {path:?} {reason}"))),
+        }
     }
 
     /// The path of `path` below `root`.
@@ -94,6 +77,37 @@ impl RelPath {
             .rsplit_once('/')
             .map(|(parent, _)| Self(parent.to_owned()))
     }
+}
+
+/// What is wrong with a path; most have nothing wrong with them, and are looked at once.
+fn fault(path: &str) -> Option<&'static str> {
+    if path.is_empty() {
+        return Some("is empty");
+    }
+    if path.len() > RelPath::MAX_BYTES {
+        return Some("is longer than 1024 bytes");
+    }
+    if path.starts_with('/') {
+        return Some("is absolute");
+    }
+    let mut depth = 0;
+    for part in path.as_bytes().split(|byte| *byte == b'/') {
+        depth += 1;
+        if matches!(part, b"" | b"." | b"..") {
+            return Some("has an empty, '.' or '..' component");
+        }
+        if part.len() > 255 {
+            return Some("has a component longer than 255 bytes");
+        }
+    }
+    if depth > RelPath::MAX_DEPTH {
+        return Some("is deeper than 32 directories");
+    }
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && *byte != b'\\';
+    if !path.as_bytes().iter().all(is_plain) && path.chars().any(|c| c.is_control() || c == '\\') {
+        return Some("has a control character or a backslash");
+    }
+    None
 }
 
 impl fmt::Display for RelPath {

@@ -96,17 +96,20 @@ fn push(arguments: &mut Arguments) -> Result<()> {
     );
     let disk = Disk::new();
     disk.create_dir_all(&state, &Attributes::mode(0o700))?;
-    let mut source = TreeSource::new(arguments.required()?).cached(state.join("digests"));
+    let root = arguments.required()?;
     let options = TreeOptions::new(TOOL).compression(compression);
     // The directory is looked at while the line is being opened.
-    let (scan, line) = std::thread::scope(|scope| {
+    let (looked, line) = std::thread::scope(|scope| {
         let opening = scope.spawn(|| TreeConnection::open(&target, options));
-        let scan = source.scan(&SystemClock, &Cancel::new());
+        let mut source = TreeSource::new(root).cached(state.join("digests"));
+        let looked = source
+            .scan(&SystemClock, &Cancel::new())
+            .map(|scan| (source, scan));
         let failed = |_| Error::invalid("the line could not be opened");
-        (scan, opening.join().map_err(failed).and_then(|line| line))
+        (looked, opening.join().map_err(failed).and_then(|line| line))
     });
-    let mut line = line?;
-    show(&line.sync(&source, scan?, &Silent)?)?;
+    let ((mut source, scan), mut line) = (looked?, line?);
+    show(&line.sync(&source, scan, &Silent)?)?;
     if follow {
         for path in std::io::stdin().lock().lines() {
             let path =

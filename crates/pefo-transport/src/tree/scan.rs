@@ -7,19 +7,21 @@
 //! [`RelPath`] are left out and named.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use pefo_core::cancel::Cancel;
+use pefo_core::digest::Hasher;
 use pefo_core::digest_cache::{DigestCache, Identity, identify};
 use pefo_core::disk::{Disk, EntryKind, Rooted, Standing, is_temp_name};
 use pefo_core::{Digest, Error, ErrorKind, RelPath, Result};
-use rustix::fs::{AtFlags, Dir, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, DirEntry, Mode, OFlags};
 
 use super::entry::{FileNode, Node};
 
+const BUFFER_BYTES: usize = 128 * 1024;
 /// How often a file that changes under the reader's eyes is read before it is given up.
 const TRIES: usize = 3;
 
@@ -65,11 +67,29 @@ impl Scan {
 /// give away the rights of another.
 pub const MODE_BITS: u32 = 0o777;
 
+/// Fewer entries of a directory than this are looked at by one thread.
+const SHARE: usize = 1024;
+/// The most threads that look.
+const MAX_THREADS: usize = 4;
+
+/// What one thread looks at, and what it has found.
 struct Scanner<'a> {
-    cache: &'a mut DigestCache,
+    cache: &'a DigestCache,
     cancel: &'a Cancel,
-    now: SystemTime,
     scan: Scan,
+    /// Directories that were found, still to be looked into.
+    directories: Vec<(OwnedFd, RelPath)>,
+    /// Files that were read.
+    learnt: Vec<(Identity, Digest)>,
+    buffer: Vec<u8>,
+}
+
+/// A directory being looked into.
+#[derive(Clone, Copy)]
+struct Here<'a> {
+    handle: &'a OwnedFd,
+    full: &'a Path,
+    path: Option<&'a RelPath>,
 }
 
 /// Scans what is below `root`, which must be a directory. `now` is the system's clock.
@@ -82,23 +102,37 @@ pub fn scan(
     now: SystemTime,
     cancel: &Cancel,
 ) -> Result<Scan> {
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-    let handle = rustix::fs::open(root, flags, Mode::empty())
-        .map_err(|error| Error::io("open", root, error.into()))?;
-    let mut scanner = Scanner {
-        cache,
-        cancel,
-        now,
-        scan: Scan::default(),
-    };
-    scanner.directory(&handle, root, None)?;
-    let mut scan = scanner.scan;
+    let mut scanner = Scanner::new(cache, cancel);
+    let mut left = vec![(open_root(root)?, None)];
+    while let Some((handle, path)) = left.pop() {
+        let path: Option<RelPath> = path;
+        let full = path
+            .as_ref()
+            .map_or_else(|| root.to_owned(), |path| path.in_dir(root));
+        let here = Here {
+            handle: &handle,
+            full: &full,
+            path: path.as_ref(),
+        };
+        scanner.directory(here)?;
+        let found = scanner.directories.drain(..);
+        left.extend(found.map(|(handle, path)| (handle, Some(path))));
+    }
+    let Scanner {
+        mut scan, learnt, ..
+    } = scanner;
+    for (identity, digest) in learnt {
+        cache.put(identity, digest, now);
+    }
     scan.entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     Ok(scan)
 }
 
-/// What stands at each of some paths, in their order; `None` where nothing does.
-pub type Found = Vec<(RelPath, Option<Node>)>;
+fn open_root(root: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    rustix::fs::open(root, flags, Mode::empty())
+        .map_err(|error| Error::io("open", root, error.into()))
+}
 
 /// Looks at some paths only: what stands at each, in the order of the paths.
 ///
@@ -111,15 +145,10 @@ pub fn look(
     cache: &mut DigestCache,
     now: SystemTime,
     cancel: &Cancel,
-) -> Result<(Found, Scan)> {
+) -> Result<(Vec<(RelPath, Option<Node>)>, Scan)> {
     let rooted = Rooted::open(&Disk::new(), root)?;
     let beneath = rooted.reading()?;
-    let mut scanner = Scanner {
-        cache,
-        cancel,
-        now,
-        scan: Scan::default(),
-    };
+    let mut scanner = Scanner::new(cache, cancel);
     let mut found = Vec::with_capacity(paths.len());
     for path in paths {
         let full = path.in_dir(root);
@@ -137,20 +166,18 @@ pub fn look(
         match standing.kind {
             EntryKind::Directory => found.push((path.clone(), Some(directory(&standing)))),
             EntryKind::File => {
-                let open = || beneath.file(path);
-                scanner.file(open, path.clone(), &full, standing)?;
-                found.extend(
-                    scanner
-                        .scan
-                        .entries
-                        .pop()
-                        .map(|(path, node)| (path, Some(node))),
-                );
+                scanner.file(|| beneath.file(path), path.clone(), &full, standing)?;
+                let node = scanner.scan.entries.pop();
+                found.extend(node.map(|(path, node)| (path, Some(node))));
             }
             _ => scanner.leave_out(full, "it is neither a file nor a directory"),
         }
     }
-    Ok((found, scanner.scan))
+    let Scanner { scan, learnt, .. } = scanner;
+    for (identity, digest) in learnt {
+        cache.put(identity, digest, now);
+    }
+    Ok((found, scan))
 }
 
 fn is_gone(error: &Error) -> bool {
@@ -163,20 +190,32 @@ fn directory(standing: &Standing) -> Node {
     }
 }
 
-impl Scanner<'_> {
+impl<'a> Scanner<'a> {
+    fn new(cache: &'a DigestCache, cancel: &'a Cancel) -> Self {
+        Self {
+            cache,
+            cancel,
+            scan: Scan::default(),
+            directories: Vec::new(),
+            learnt: Vec::new(),
+            buffer: Vec::new(),
+        }
+    }
+
     fn leave_out(&mut self, path: PathBuf, why: &'static str) {
         self.scan.left_out.push(LeftOut { path, why });
     }
 
-    fn directory(&mut self, handle: &OwnedFd, full: &Path, at: Option<&RelPath>) -> Result<()> {
+    /// Looks at all that is in a directory; by several threads where there is much.
+    fn directory(&mut self, here: Here<'_>) -> Result<()> {
         self.cancel.check()?;
-        let entries = match Dir::read_from(handle).and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        {
+        let listed = Dir::read_from(here.handle).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let entries = match listed {
             Ok(entries) => entries,
             Err(error) => {
-                let error = Error::io("list", full, error.into());
+                let error = Error::io("list", here.full, error.into());
                 // Of an unreadable root nothing can be said at all.
-                return match at {
+                return match here.path {
                     None => Err(error),
                     Some(_) => {
                         self.scan.unreadable.push(error);
@@ -185,82 +224,103 @@ impl Scanner<'_> {
                 };
             }
         };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = entries.len().div_ceil(threads.min(MAX_THREADS)).max(SHARE);
+        let mut shares = entries.chunks(share);
+        let own = shares.next().unwrap_or_default();
+        let (cache, cancel) = (self.cache, self.cancel);
+        std::thread::scope(|scope| {
+            let others: Vec<_> = shares
+                .map(|share| {
+                    scope.spawn(move || {
+                        let mut scanner = Scanner::new(cache, cancel);
+                        scanner.entries(here, share).map(|()| scanner)
+                    })
+                })
+                .collect();
+            self.entries(here, own)?;
+            for other in others {
+                let lost = |_| Error::invalid("a thread that looked at the tree panicked");
+                self.take_over(other.join().map_err(lost)??);
+            }
+            Ok(())
+        })
+    }
+
+    fn take_over(&mut self, other: Scanner<'_>) {
+        self.scan.entries.extend(other.scan.entries);
+        self.scan.left_out.extend(other.scan.left_out);
+        self.scan.unreadable.extend(other.scan.unreadable);
+        self.scan.read.0 += other.scan.read.0;
+        self.scan.read.1 += other.scan.read.1;
+        self.directories.extend(other.directories);
+        self.learnt.extend(other.learnt);
+    }
+
+    fn entries(&mut self, here: Here<'_>, entries: &[DirEntry]) -> Result<()> {
+        self.scan.entries.reserve(entries.len());
         for entry in entries {
-            let name = match entry.file_name().to_str() {
-                Ok("." | "..") => continue,
-                Ok(name) if is_temp_name(name) => continue,
-                Ok(name) => name,
+            match entry.file_name().to_str() {
+                Ok("." | "..") => {}
+                Ok(name) if is_temp_name(name) => {}
+                Ok(name) => self.entry(here, name)?,
                 Err(_) => {
                     let name = entry.file_name().to_string_lossy();
-                    self.leave_out(full.join(name.as_ref()), "its name is not UTF-8");
-                    continue;
+                    self.leave_out(here.full.join(name.as_ref()), "its name is not UTF-8");
                 }
-            };
-            self.entry(handle, full, at, name)?;
+            }
         }
         Ok(())
     }
 
-    fn entry(
-        &mut self,
-        parent: &OwnedFd,
-        parent_path: &Path,
-        at: Option<&RelPath>,
-        name: &str,
-    ) -> Result<()> {
-        let path = match at {
-            Some(at) => RelPath::new(format!("{at}/{name}")),
+    fn entry(&mut self, here: Here<'_>, name: &str) -> Result<()> {
+        let path = match here.path {
+            Some(at) => RelPath::new([at.as_str(), "/", name].concat()),
             None => RelPath::new(name),
         };
         let Ok(path) = path else {
-            self.leave_out(
-                parent_path.join(name),
-                "its name is no path that a tree can hold",
-            );
+            let why = "its name is no path that a tree can hold";
+            self.leave_out(here.full.join(name), why);
             return Ok(());
         };
-        let full = parent_path.join(name);
-        let standing = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        let standing = match rustix::fs::statat(here.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Standing::from(&stat),
             // Gone since the directory was listed: not there.
             Err(rustix::io::Errno::NOENT) => return Ok(()),
             Err(error) => {
-                self.scan
-                    .unreadable
-                    .push(Error::io("examine", &full, error.into()));
+                let error = Error::io("examine", &here.full.join(name), error.into());
+                self.scan.unreadable.push(error);
                 return Ok(());
             }
         };
-        match standing.kind {
-            EntryKind::Directory => {
-                let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                match rustix::fs::openat(parent, name, flags, Mode::empty()) {
-                    Ok(handle) => {
-                        self.scan.entries.push((path.clone(), directory(&standing)));
-                        self.directory(&handle, &full, Some(&path))
-                    }
-                    Err(error) => {
-                        self.scan
-                            .unreadable
-                            .push(Error::io("open", &full, error.into()));
-                        Ok(())
-                    }
-                }
-            }
-            EntryKind::File => {
-                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-                let open = || {
-                    rustix::fs::openat(parent, name, flags, Mode::empty())
-                        .map(File::from)
-                        .map_err(|error| Error::io("open", &full, error.into()))
-                };
-                self.file(open, path, &full, standing)
-            }
-            _ => {
-                self.leave_out(full, "it is neither a file nor a directory");
-                Ok(())
-            }
+        // Most of a tree is known: nothing more is done for it than must be.
+        if standing.kind == EntryKind::File
+            && let Some(digest) = self.cache.get(&standing.identity)
+        {
+            self.push(path, &standing, &standing.identity, digest);
+            return Ok(());
         }
+        let full = here.full.join(name);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let open = |more| {
+            rustix::fs::openat(here.handle, name, flags | more, Mode::empty())
+                .map_err(|error| Error::io("open", &full, error.into()))
+        };
+        match standing.kind {
+            EntryKind::Directory => match open(OFlags::DIRECTORY) {
+                Ok(handle) => {
+                    self.scan.entries.push((path.clone(), directory(&standing)));
+                    self.directories.push((handle, path));
+                }
+                Err(error) => self.scan.unreadable.push(error),
+            },
+            EntryKind::File => {
+                let open = || open(OFlags::empty()).map(File::from);
+                self.file(open, path, &full, standing)?;
+            }
+            _ => self.leave_out(full, "it is neither a file nor a directory"),
+        }
+        Ok(())
     }
 
     fn file(
@@ -270,26 +330,27 @@ impl Scanner<'_> {
         full: &Path,
         standing: Standing,
     ) -> Result<()> {
-        let known = self.cache.get(&standing.identity);
-        let read = match known {
+        let read = match self.cache.get(&standing.identity) {
             Some(digest) => Ok(Some((standing.identity, digest))),
             None => self.read(open, full),
         };
         match read {
-            Ok(Some((identity, digest))) => {
-                let file = FileNode {
-                    mode: standing.mode & MODE_BITS,
-                    mtime: identity.mtime,
-                    size: identity.size,
-                    digest,
-                };
-                self.scan.entries.push((path, Node::File(file)));
-            }
+            Ok(Some((identity, digest))) => self.push(path, &standing, &identity, digest),
             Ok(None) => {}
             Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
             Err(error) => self.scan.unreadable.push(error),
         }
         Ok(())
+    }
+
+    fn push(&mut self, path: RelPath, standing: &Standing, identity: &Identity, digest: Digest) {
+        let file = FileNode {
+            mode: standing.mode & MODE_BITS,
+            mtime: identity.mtime,
+            size: identity.size,
+            digest,
+        };
+        self.scan.entries.push((path, Node::File(file)));
     }
 
     /// Reads and hashes a file; `None` where it is gone.
@@ -305,12 +366,13 @@ impl Scanner<'_> {
                 other => other?,
             };
             let before = identify(&file, full)?;
-            let (digest, bytes) =
-                Digest::of_reader(&file).map_err(|error| Error::io("read", full, error))?;
+            let (digest, bytes) = self
+                .hash(&file)
+                .map_err(|error| Error::io("read", full, error))?;
             self.scan.read.0 += 1;
             self.scan.read.1 += bytes;
             if bytes == before.size && identify(&file, full)? == before {
-                self.cache.put(before, digest, self.now);
+                self.learnt.push((before, digest));
                 return Ok(Some((before, digest)));
             }
         }
@@ -318,5 +380,18 @@ impl Scanner<'_> {
         Err(Error::new(ErrorKind::Io, message)
             .retryable(true)
             .hint("it is sent by a later run, once it is at rest"))
+    }
+    /// As [`Digest::of_reader`], with one buffer for all files.
+    fn hash(&mut self, mut file: &File) -> io::Result<(Digest, u64)> {
+        let mut hasher = Hasher::default();
+        self.buffer.resize(BUFFER_BYTES, 0);
+        loop {
+            match file.read(&mut self.buffer) {
+                Ok(0) => return Ok((hasher.digest(), hasher.len())),
+                Ok(count) => hasher.update(self.buffer.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
