@@ -6,10 +6,12 @@
 //! a scan looks at [`Scan::is_complete`] first. Symlinks, special files and names that are no
 //! [`RelPath`] are left out and named.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::thread::ScopedJoinHandle;
 use std::time::SystemTime;
 
 use pefo_core::cancel::Cancel;
@@ -17,7 +19,7 @@ use pefo_core::digest::Hasher;
 use pefo_core::digest_cache::{DigestCache, Identity, identify};
 use pefo_core::disk::{Disk, EntryKind, Rooted, Standing, is_temp_name};
 use pefo_core::{Digest, Error, ErrorKind, RelPath, Result};
-use rustix::fs::{AtFlags, Dir, DirEntry, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, DirEntry, Mode, OFlags, ResolveFlags, openat2};
 
 use super::entry::{FileNode, Node};
 
@@ -67,8 +69,8 @@ impl Scan {
 /// give away the rights of another.
 pub const MODE_BITS: u32 = 0o777;
 
-/// Fewer entries of a directory than this are looked at by one thread.
-const SHARE: usize = 1024;
+/// So many entries of a directory are one thread's share.
+const SHARE: usize = 4096;
 /// The most threads that look.
 const MAX_THREADS: usize = 4;
 
@@ -78,7 +80,7 @@ struct Scanner<'a> {
     cancel: &'a Cancel,
     scan: Scan,
     /// Directories that were found, still to be looked into.
-    directories: Vec<(OwnedFd, RelPath)>,
+    directories: Vec<RelPath>,
     /// Files that were read.
     learnt: Vec<(Identity, Digest)>,
     buffer: Vec<u8>,
@@ -102,21 +104,37 @@ pub fn scan(
     now: SystemTime,
     cancel: &Cancel,
 ) -> Result<Scan> {
+    let root_handle = open_root(root)?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.min(MAX_THREADS);
     let mut scanner = Scanner::new(cache, cancel);
-    let mut left = vec![(open_root(root)?, None)];
-    while let Some((handle, path)) = left.pop() {
-        let path: Option<RelPath> = path;
-        let full = path
-            .as_ref()
-            .map_or_else(|| root.to_owned(), |path| path.in_dir(root));
-        let here = Here {
-            handle: &handle,
-            full: &full,
-            path: path.as_ref(),
-        };
-        scanner.directory(here)?;
-        let found = scanner.directories.drain(..);
-        left.extend(found.map(|(handle, path)| (handle, Some(path))));
+    scanner.directory(
+        Here {
+            handle: &root_handle,
+            full: root,
+            path: None,
+        },
+        threads,
+    )?;
+    while let Some(path) = scanner.directories.pop() {
+        let full = path.in_dir(root);
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let opened = openat2(&root_handle, path.as_str(), flags, Mode::empty(), resolve);
+        match opened {
+            Ok(handle) => scanner.directory(
+                Here {
+                    handle: &handle,
+                    full: &full,
+                    path: Some(&path),
+                },
+                threads,
+            )?,
+            Err(error) => {
+                let error = Error::io("open", &full, error.into());
+                scanner.scan.unreadable.push(error);
+            }
+        }
     }
     let Scanner {
         mut scan, learnt, ..
@@ -124,7 +142,8 @@ pub fn scan(
     for (identity, digest) in learnt {
         cache.put(identity, digest, now);
     }
-    scan.entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    // Each thread's entries are in order: this merges them.
+    scan.entries.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(scan)
 }
 
@@ -180,6 +199,12 @@ pub fn look(
     Ok((found, scan))
 }
 
+/// What another thread has found.
+fn joined<'a>(thread: ScopedJoinHandle<'_, Result<Scanner<'a>>>) -> Result<Scanner<'a>> {
+    let lost = |_| Error::invalid("a thread that looked at the tree panicked");
+    thread.join().map_err(lost)?
+}
+
 fn is_gone(error: &Error) -> bool {
     error.io_kind() == Some(io::ErrorKind::NotFound)
 }
@@ -206,45 +231,60 @@ impl<'a> Scanner<'a> {
         self.scan.left_out.push(LeftOut { path, why });
     }
 
-    /// Looks at all that is in a directory; by several threads where there is much.
-    fn directory(&mut self, here: Here<'_>) -> Result<()> {
+    /// Looks at all that is in a directory: this thread lists it, and where there is much others look
+    /// at what was listed so far.
+    fn directory(&mut self, here: Here<'_>, threads: usize) -> Result<()> {
         self.cancel.check()?;
-        let listed = Dir::read_from(here.handle).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        let entries = match listed {
-            Ok(entries) => entries,
-            Err(error) => {
-                let error = Error::io("list", here.full, error.into());
-                // Of an unreadable root nothing can be said at all.
-                return match here.path {
-                    None => Err(error),
-                    Some(_) => {
-                        self.scan.unreadable.push(error);
-                        Ok(())
-                    }
-                };
-            }
-        };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let share = entries.len().div_ceil(threads.min(MAX_THREADS)).max(SHARE);
-        let mut shares = entries.chunks(share);
-        let own = shares.next().unwrap_or_default();
         let (cache, cancel) = (self.cache, self.cancel);
-        std::thread::scope(|scope| {
-            let others: Vec<_> = shares
-                .map(|share| {
-                    scope.spawn(move || {
+        let unlisted = std::thread::scope(|scope| {
+            let mut looking = VecDeque::new();
+            let mut share = Vec::new();
+            let mut unlisted = None;
+            let entries = Dir::read_from(here.handle);
+            let entries = entries.map_or_else(
+                |error| {
+                    unlisted = Some(error);
+                    None
+                },
+                Some,
+            );
+            for entry in entries.into_iter().flatten() {
+                match entry {
+                    Ok(entry) => share.push(entry),
+                    Err(error) => {
+                        unlisted = Some(error);
+                        break;
+                    }
+                }
+                if threads > 1 && share.len() == SHARE {
+                    let share = std::mem::take(&mut share);
+                    looking.push_back(scope.spawn(move || {
                         let mut scanner = Scanner::new(cache, cancel);
-                        scanner.entries(here, share).map(|()| scanner)
-                    })
-                })
-                .collect();
-            self.entries(here, own)?;
-            for other in others {
-                let lost = |_| Error::invalid("a thread that looked at the tree panicked");
-                self.take_over(other.join().map_err(lost)??);
+                        scanner.entries(here, &share).map(|()| scanner)
+                    }));
+                }
+                if looking.len() > threads
+                    && let Some(first) = looking.pop_front()
+                {
+                    self.take_over(joined(first)?);
+                }
             }
-            Ok(())
-        })
+            self.entries(here, &share)?;
+            for other in looking {
+                self.take_over(joined(other)?);
+            }
+            Ok::<_, Error>(unlisted)
+        })?;
+        let Some(error) = unlisted else {
+            return Ok(());
+        };
+        let error = Error::io("list", here.full, error.into());
+        // Of an unreadable root nothing can be said at all.
+        if here.path.is_none() {
+            return Err(error);
+        }
+        self.scan.unreadable.push(error);
+        Ok(())
     }
 
     fn take_over(&mut self, other: Scanner<'_>) {
@@ -258,6 +298,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn entries(&mut self, here: Here<'_>, entries: &[DirEntry]) -> Result<()> {
+        let before = self.scan.entries.len();
         self.scan.entries.reserve(entries.len());
         for entry in entries {
             match entry.file_name().to_str() {
@@ -269,6 +310,9 @@ impl<'a> Scanner<'a> {
                     self.leave_out(here.full.join(name.as_ref()), "its name is not UTF-8");
                 }
             }
+        }
+        if let Some(found) = self.scan.entries.get_mut(before..) {
+            found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         }
         Ok(())
     }
@@ -301,21 +345,18 @@ impl<'a> Scanner<'a> {
             return Ok(());
         }
         let full = here.full.join(name);
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let open = |more| {
-            rustix::fs::openat(here.handle, name, flags | more, Mode::empty())
-                .map_err(|error| Error::io("open", &full, error.into()))
-        };
         match standing.kind {
-            EntryKind::Directory => match open(OFlags::DIRECTORY) {
-                Ok(handle) => {
-                    self.scan.entries.push((path.clone(), directory(&standing)));
-                    self.directories.push((handle, path));
-                }
-                Err(error) => self.scan.unreadable.push(error),
-            },
+            EntryKind::Directory => {
+                self.scan.entries.push((path.clone(), directory(&standing)));
+                self.directories.push(path);
+            }
             EntryKind::File => {
-                let open = || open(OFlags::empty()).map(File::from);
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                let open = || {
+                    rustix::fs::openat(here.handle, name, flags, Mode::empty())
+                        .map(File::from)
+                        .map_err(|error| Error::io("open", &full, error.into()))
+                };
                 self.file(open, path, &full, standing)?;
             }
             _ => self.leave_out(full, "it is neither a file nor a directory"),

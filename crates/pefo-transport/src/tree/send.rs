@@ -316,9 +316,8 @@ impl TreeConnection {
         progress: &dyn Progress,
     ) -> Result<Synced> {
         let bits = summary::bucket_bits(scan.entries.len() as u64);
-        let entries = scan.entries.iter().map(|(path, node)| (path, node));
-        self.line
-            .say(&Frame::Summary(summary::summarize(entries, bits)))?;
+        let summary = summary::summarize(&scan.entries, bits);
+        self.line.say(&Frame::Summary(summary))?;
         let differs = match self.line.hear()? {
             Frame::Differs(differs) => differs,
             other => return Err(out_of_turn(&other)),

@@ -26,28 +26,63 @@ pub fn bucket_of(path: &RelPath, bucket_bits: u8) -> usize {
     usize::from(u16::from_be_bytes([a, b])) >> (16 - bucket_bits.min(Summary::MAX_BITS))
 }
 
+/// Trees of more entries than this are summed up by two threads.
+const MANY: usize = 8192;
+
 /// The digests of a tree, its entries in order, cut into `2^bucket_bits` buckets.
-pub fn summarize<'a>(
-    entries: impl ExactSizeIterator<Item = (&'a RelPath, &'a Node)>,
-    bucket_bits: u8,
-) -> Summary {
-    let count = entries.len() as u64;
-    let mut buckets: Vec<Vec<u8>> = vec![Vec::new(); 1 << bucket_bits];
+pub fn summarize(entries: &[(RelPath, Node)], bucket_bits: u8) -> Summary {
+    let halves = if entries.len() > MANY {
+        entries.split_at(entries.len() / 2)
+    } else {
+        (entries, [].as_slice())
+    };
+    let (first, second) = both(
+        || sorted_into_buckets(halves.0, bucket_bits),
+        || sorted_into_buckets(halves.1, bucket_bits),
+    );
+    let digests = |range: std::ops::Range<usize>| -> Vec<_> {
+        let parts = first.get(range.clone()).unwrap_or_default();
+        let pairs = parts.iter().zip(second.get(range).unwrap_or_default());
+        pairs.map(|(one, two)| digest(one, two)).collect()
+    };
+    let middle = first.len() / 2;
+    let (mut buckets, rest) = both(|| digests(0..middle), || digests(middle..first.len()));
+    buckets.extend(rest);
+    Summary {
+        entries: entries.len() as u64,
+        bucket_bits,
+        buckets,
+    }
+}
+
+/// The canonical bytes of some entries, by bucket.
+fn sorted_into_buckets(entries: &[(RelPath, Node)], bucket_bits: u8) -> Vec<Vec<u8>> {
+    let mut buckets = vec![Vec::new(); 1 << bucket_bits];
     for (path, node) in entries {
         if let Some(bucket) = buckets.get_mut(bucket_of(path, bucket_bits)) {
             entry::write(path, Some(node), bucket);
         }
     }
-    Summary {
-        entries: count,
-        bucket_bits,
-        buckets: buckets.iter().map(|bytes| digest(bytes)).collect(),
-    }
+    buckets
 }
 
-fn digest(bytes: &[u8]) -> [u8; Summary::DIGEST_BYTES] {
+/// Does two things at once.
+fn both<T: Send, U>(one: impl FnOnce() -> T + Send, two: impl FnOnce() -> U) -> (T, U) {
+    std::thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let two = two();
+        match one.join() {
+            Ok(one) => (one, two),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+fn digest(one: &[u8], two: &[u8]) -> [u8; Summary::DIGEST_BYTES] {
+    let mut hasher = blake3::Hasher::new();
+    let whole = hasher.update(one).update(two).finalize();
     let mut cut = [0; Summary::DIGEST_BYTES];
-    cut.copy_from_slice(&blake3::hash(bytes).as_bytes()[..Summary::DIGEST_BYTES]);
+    cut.copy_from_slice(&whole.as_bytes()[..Summary::DIGEST_BYTES]);
     cut
 }
 
@@ -83,9 +118,9 @@ mod tests {
     fn summary(entries: &[Entry], bits: u8) -> Summary {
         let present: Vec<_> = entries
             .iter()
-            .filter_map(|entry| Some((&entry.path, entry.node.as_ref()?)))
+            .filter_map(|entry| Some((entry.path.clone(), entry.node?)))
             .collect();
-        summarize(present.into_iter(), bits)
+        summarize(&present, bits)
     }
 
     proptest! {
@@ -106,6 +141,28 @@ mod tests {
             let summary = summary(&entries, bits);
             prop_assert_eq!(Summary::from_bytes(&summary.to_bytes()).unwrap(), summary);
         }
+    }
+
+    #[test]
+    fn a_tree_summed_up_by_two_threads_is_the_same() {
+        let file = |n: usize| {
+            let path = RelPath::new(format!("node{n:06}")).unwrap();
+            (
+                path,
+                Node::Directory {
+                    mode: n as u32 % 0o777,
+                },
+            )
+        };
+        let entries: Vec<_> = (0..MANY + 100).map(file).collect();
+        let mut buckets = sorted_into_buckets(&entries, 8);
+        let whole = summarize(&entries, 8).buckets;
+        assert!(
+            buckets
+                .drain(..)
+                .zip(whole)
+                .all(|(bytes, found)| digest(&bytes, &[]) == found)
+        );
     }
 
     #[test]

@@ -64,10 +64,12 @@ pub(super) struct Keeper<'a> {
     cache: DigestCache,
     /// What this session has put into the tree, as it was right afterwards.
     fresh: Vec<(Identity, Digest)>,
-    /// What stands; `None` until it was looked at.
+    /// What stands, as it was found; nothing was changed since.
+    found: Option<Vec<(RelPath, Node)>>,
+    /// It was looked at before anything was asked.
+    is_ahead: bool,
+    /// What stands, as it was found and changed.
     tree: Option<Tree>,
-    /// Nothing was asked since it was looked at.
-    is_fresh: bool,
     _lock: Lock,
 }
 
@@ -102,8 +104,9 @@ impl<'a> Keeper<'a> {
             stage,
             dest,
             fresh: Vec::new(),
+            found: None,
+            is_ahead: false,
             tree: None,
-            is_fresh: false,
             _lock: lock,
         })
     }
@@ -128,40 +131,51 @@ impl<'a> Keeper<'a> {
         self.clock.now().into()
     }
 
-    /// What stands, looked at once unless something asks for more.
-    fn look(&mut self) -> Result<Tree> {
-        if let Some(tree) = self.tree.take() {
-            return Ok(tree);
-        }
+    /// Looks at all that stands.
+    fn look(&mut self) -> Result<Vec<(RelPath, Node)>> {
         let Some(dest) = &self.dest else {
-            return Ok(Tree::new());
+            return Ok(Vec::new());
         };
         let now: SystemTime = self.clock.now().into();
         let scan = scan::scan(dest.path(), &mut self.cache, now, &Cancel::new())?;
         // What stands and cannot be told must not count as gone.
         match scan.unreadable.into_iter().next() {
             Some(error) => Err(error.context("the tree that is kept here")),
-            None => Ok(scan.entries.into_iter().collect()),
+            None => Ok(scan.entries),
+        }
+    }
+
+    /// What stands, for a change; looked at where nobody has.
+    fn standing(&mut self) -> Result<Tree> {
+        self.is_ahead = false;
+        match (self.tree.take(), self.found.take()) {
+            (Some(tree), _) => Ok(tree),
+            (None, Some(found)) => Ok(found.into_iter().collect()),
+            (None, None) => Ok(self.look()?.into_iter().collect()),
         }
     }
 
     /// Looks at the tree while the sender looks at its own.
     pub(super) fn look_ahead(&mut self) -> Result<()> {
-        self.tree = Some(self.look()?);
-        self.is_fresh = true;
+        self.found = Some(self.look()?);
+        self.is_ahead = true;
         Ok(())
     }
 
     /// Where the tree differs from the one summed up. It is looked at anew each time: a comparison is
     /// there to find what nobody told.
     pub(super) fn compare(&mut self, theirs: &Summary) -> Result<Differs> {
-        if !std::mem::take(&mut self.is_fresh) {
-            self.tree = None;
-            self.learn();
-        }
-        let tree = self.look()?;
-        let ours = summary::summarize(tree.iter(), theirs.bucket_bits);
-        self.tree = Some(tree);
+        let ahead = std::mem::take(&mut self.is_ahead);
+        let found = match self.found.take().filter(|_| ahead) {
+            Some(found) => found,
+            None => {
+                self.tree = None;
+                self.learn();
+                self.look()?
+            }
+        };
+        let ours = summary::summarize(&found, theirs.bucket_bits);
+        self.found = Some(found);
         summary::compare(theirs, &ours)
     }
 
@@ -170,8 +184,7 @@ impl<'a> Keeper<'a> {
     /// # Errors
     /// `Cancelled` where the sender abandoned it.
     pub(super) fn take(&mut self, line: &mut Line<'_>, change: &Change) -> Result<Committed> {
-        self.is_fresh = false;
-        let tree = self.look()?;
+        let tree = self.standing()?;
         self.check_size(&tree, change)?;
         let extra = match &change.differs {
             None => Vec::new(),
