@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 
 use pefo_core::progress::Progress;
-use pefo_core::{Error, ErrorKind, Result};
+use pefo_core::{Digest, Error, ErrorKind, Result};
 
 use crate::delta::{self, signature};
 use crate::frame::{DATA_BYTES, Frame};
@@ -103,6 +103,10 @@ pub(crate) trait Files {
     /// Opens a file and tells the size that was announced; `None` where it can no longer be had, which
     /// the receiver is then told.
     fn open(&mut self, index: u32) -> Result<Option<(Box<dyn Content + '_>, u64)>>;
+    /// The digest that was announced, where it is known.
+    fn digest(&self, _index: u32) -> Option<Digest> {
+        None
+    }
     /// A file turned out to be another than was announced; an error ends the session.
     fn changed(&mut self, index: u32) -> Result<()>;
 }
@@ -128,6 +132,7 @@ pub(crate) fn send(
     let indices: Vec<u32> = needs.wanted.indices().collect();
     for index in indices {
         let asked = needs.asks.remove(&index);
+        let digest = files.digest(index);
         let changed = match files.open(index)? {
             None => {
                 turn.say(&Frame::Skip(index))?;
@@ -138,7 +143,7 @@ pub(crate) fn send(
                     turn,
                     index,
                     &mut content,
-                    size,
+                    (size, digest),
                     &signature,
                     progress,
                     &mut sent,
@@ -199,7 +204,7 @@ fn send_delta(
     turn: &mut impl Turn,
     index: u32,
     content: &mut dyn Content,
-    size: u64,
+    (size, digest): (u64, Option<Digest>),
     signature: &[u8],
     progress: &dyn Progress,
     sent: &mut Sent,
@@ -207,7 +212,10 @@ fn send_delta(
     let signature = signature::parse(signature)?;
     turn.say(&Frame::Delta(FileHead { index, size }))?;
     let mut out = DataWriter::new(turn);
-    let made = delta::diff(&signature, content, size, &mut out);
+    let made = match digest {
+        Some(digest) => delta::diff_known(&signature, content, size, digest, &mut out),
+        None => delta::diff(&signature, content, size, &mut out),
+    };
     let written = out.finish()?;
     turn.say(&Frame::End)?;
     sent.bytes += written;

@@ -78,6 +78,31 @@ pub fn diff(
     new_bytes: u64,
     out: impl Write,
 ) -> Result<Diffed> {
+    make(signature, new, new_bytes, None, out)
+}
+
+/// [`diff`] of a file whose digest is known, which saves hashing all of it once more. Where the digest is
+/// another one's, the delta makes no file: who applies it finds that out.
+///
+/// # Errors
+/// As [`diff`].
+pub fn diff_known(
+    signature: &Signature,
+    new: impl Read,
+    new_bytes: u64,
+    digest: Digest,
+    out: impl Write,
+) -> Result<Diffed> {
+    make(signature, new, new_bytes, Some(digest), out)
+}
+
+fn make(
+    signature: &Signature,
+    new: impl Read,
+    new_bytes: u64,
+    known: Option<Digest>,
+    out: impl Write,
+) -> Result<Diffed> {
     let layout = signature.layout();
     let (strong, rolling) = signature.functions();
     let block = layout.block_bytes() as usize;
@@ -88,7 +113,7 @@ pub fn diff(
         index: Index::new(signature),
         strong,
         rolling,
-        window: Window::new(new, new_bytes, block),
+        window: Window::new(new, new_bytes, known, block),
         encoder: Encoder::new(out, layout, new_bytes)?,
         literal_begin: 0,
         expected: (layout.blocks() > 0).then_some(0),
@@ -112,7 +137,9 @@ pub fn diff(
 struct Window<R> {
     new: R,
     announced: u64,
-    hasher: Hasher,
+    /// Bytes read so far.
+    read: u64,
+    hashed: Hashed,
     buffer: Vec<u8>,
     /// How much of the buffer is filled.
     end: usize,
@@ -121,12 +148,19 @@ struct Window<R> {
     at_end_of_file: bool,
 }
 
+/// The digest of the new file.
+enum Hashed {
+    Known(Digest),
+    Making(Hasher),
+}
+
 impl<R: Read> Window<R> {
-    fn new(new: R, announced: u64, block: usize) -> Self {
+    fn new(new: R, announced: u64, known: Option<Digest>, block: usize) -> Self {
         Self {
             new,
             announced,
-            hasher: Hasher::default(),
+            read: 0,
+            hashed: known.map_or_else(|| Hashed::Making(Hasher::default()), Hashed::Known),
             buffer: vec![0; (4 * block).max(MIN_BUFFER_BYTES)],
             end: 0,
             at: 0,
@@ -140,7 +174,7 @@ impl<R: Read> Window<R> {
 
     /// How many bytes of the new file lie before the window.
     fn consumed(&self) -> u64 {
-        self.hasher.len() - self.ahead().len() as u64
+        self.read - self.ahead().len() as u64
     }
 
     /// Forgets what lies before the window and reads on until the buffer is full or the file ends.
@@ -157,8 +191,12 @@ impl<R: Read> Window<R> {
                 Err(error) => return Err(DeltaError::io("read the new file")(error)),
             }
         }
-        self.hasher.update(&self.buffer[kept..self.end]);
-        if self.hasher.len() > self.announced {
+        let came = &self.buffer[kept..self.end];
+        self.read += came.len() as u64;
+        if let Hashed::Making(hasher) = &mut self.hashed {
+            hasher.update(came);
+        }
+        if self.read > self.announced {
             return Err(self.changed());
         }
         Ok(())
@@ -168,15 +206,18 @@ impl<R: Read> Window<R> {
         DeltaError::Changed {
             what: "the new file",
             announced: self.announced,
-            found: self.hasher.len(),
+            found: self.read,
         }
     }
 
     fn finish(&self) -> Result<Digest, DeltaError> {
-        if self.hasher.len() == self.announced {
-            return Ok(self.hasher.digest());
+        if self.read != self.announced {
+            return Err(self.changed());
         }
-        Err(self.changed())
+        Ok(match &self.hashed {
+            Hashed::Known(digest) => *digest,
+            Hashed::Making(hasher) => hasher.digest(),
+        })
     }
 }
 

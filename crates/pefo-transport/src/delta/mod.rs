@@ -85,7 +85,7 @@ pub mod signature;
 mod strong;
 mod varint;
 
-pub use diff::{Diffed, Work, diff};
+pub use diff::{Diffed, Work, diff, diff_known};
 pub use error::DeltaError;
 pub use layout::{
     Layout, MAX_BLOCK_BYTES, MAX_BLOCKS, MAX_FILE_BYTES, MIN_BLOCK_BYTES, block_bytes_for,

@@ -25,6 +25,23 @@ pub(super) fn delta_of(base: &[u8], new: &[u8], block: usize) -> (Vec<u8>, Diffe
     (delta, diffed)
 }
 
+#[test]
+fn a_delta_of_a_file_whose_digest_is_known_is_the_same() {
+    let (base, new) = (vec![1; 1000], [vec![1; 500], vec![2; 300]].concat());
+    let (delta, diffed) = delta_of(&base, &new, BLOCK);
+    let mut known = Vec::new();
+    let signature = signature_of(&base, BLOCK);
+    let bytes = new.len() as u64;
+    let made = diff_known(&signature, &new[..], bytes, diffed.digest, &mut known).unwrap();
+    assert_eq!((known, made), (delta, diffed));
+    // A digest of something else makes a delta of nothing.
+    let mut wrong = Vec::new();
+    let other = pefo_core::Digest::of(b"something else");
+    diff_known(&signature, &new[..], bytes, other, &mut wrong).unwrap();
+    assert!(patch::apply_bytes(&base, &wrong, bytes).is_err());
+    assert!(diff_known(&signature, &new[1..], bytes, other, &mut wrong).is_err());
+}
+
 /// Where each instruction begins, and where the last one ends.
 fn instruction_bounds(delta: &[u8]) -> Vec<usize> {
     // Read byte by byte, so that what is left tells where the decoder is.

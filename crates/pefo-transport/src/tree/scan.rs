@@ -11,13 +11,14 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::ScopedJoinHandle;
 use std::time::SystemTime;
 
 use pefo_core::cancel::Cancel;
 use pefo_core::digest::Hasher;
 use pefo_core::digest_cache::{DigestCache, Identity, identify};
-use pefo_core::disk::{Disk, EntryKind, Rooted, Standing, is_temp_name};
+use pefo_core::disk::{Beneath, Disk, EntryKind, Rooted, Standing, is_temp_name};
 use pefo_core::{Digest, Error, ErrorKind, RelPath, Result};
 use rustix::fs::{AtFlags, Dir, DirEntry, Mode, OFlags, ResolveFlags, openat2};
 
@@ -71,6 +72,8 @@ pub const MODE_BITS: u32 = 0o777;
 
 /// So many entries of a directory are one thread's share.
 const SHARE: usize = 4096;
+/// Files from this size on are read by all threads, each taking the next.
+const LONG_BYTES: u64 = 8 << 20;
 /// The most threads that look.
 const MAX_THREADS: usize = 4;
 
@@ -81,6 +84,8 @@ struct Scanner<'a> {
     scan: Scan,
     /// Directories that were found, still to be looked into.
     directories: Vec<RelPath>,
+    /// Long files that have to be read, which is left to all threads together.
+    long: Vec<(RelPath, Standing)>,
     /// Files that were read.
     learnt: Vec<(Identity, Digest)>,
     buffer: Vec<u8>,
@@ -136,6 +141,7 @@ pub fn scan(
             }
         }
     }
+    scanner.read_long(root, threads)?;
     let Scanner {
         mut scan, learnt, ..
     } = scanner;
@@ -158,6 +164,7 @@ fn open_root(root: &Path) -> Result<OwnedFd> {
 /// # Errors
 /// `Io` where the root itself cannot be read; `Cancelled`. What else cannot be read is in `unreadable`,
 /// and left out of the answer.
+#[expect(clippy::type_complexity, reason = "a list, and how it was made")]
 pub fn look(
     root: &Path,
     paths: &[RelPath],
@@ -222,6 +229,7 @@ impl<'a> Scanner<'a> {
             cancel,
             scan: Scan::default(),
             directories: Vec::new(),
+            long: Vec::new(),
             learnt: Vec::new(),
             buffer: Vec::new(),
         }
@@ -287,6 +295,41 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
+    /// Reads the long files, the longest first.
+    fn read_long(&mut self, root: &Path, threads: usize) -> Result<()> {
+        let mut long = std::mem::take(&mut self.long);
+        if long.is_empty() {
+            return Ok(());
+        }
+        long.sort_by_key(|(_, standing)| std::cmp::Reverse(standing.identity.size));
+        let beneath = Beneath::open(root)?;
+        let next = AtomicUsize::new(0);
+        let read = |scanner: &mut Scanner<'_>| {
+            while let Some((path, standing)) = long.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let full = path.in_dir(root);
+                scanner.file(|| beneath.file(path), path.clone(), &full, *standing)?;
+            }
+            let found = &mut scanner.scan.entries;
+            found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+            Ok::<_, Error>(())
+        };
+        let (cache, cancel) = (self.cache, self.cancel);
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (0..threads.min(long.len()))
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut scanner = Scanner::new(cache, cancel);
+                        read(&mut scanner).map(|()| scanner)
+                    })
+                })
+                .collect();
+            for other in others {
+                self.take_over(joined(other)?);
+            }
+            Ok(())
+        })
+    }
+
     fn take_over(&mut self, other: Scanner<'_>) {
         self.scan.entries.extend(other.scan.entries);
         self.scan.left_out.extend(other.scan.left_out);
@@ -294,6 +337,7 @@ impl<'a> Scanner<'a> {
         self.scan.read.0 += other.scan.read.0;
         self.scan.read.1 += other.scan.read.1;
         self.directories.extend(other.directories);
+        self.long.extend(other.long);
         self.learnt.extend(other.learnt);
     }
 
@@ -349,6 +393,9 @@ impl<'a> Scanner<'a> {
             EntryKind::Directory => {
                 self.scan.entries.push((path.clone(), directory(&standing)));
                 self.directories.push(path);
+            }
+            EntryKind::File if standing.identity.size >= LONG_BYTES => {
+                self.long.push((path, standing));
             }
             EntryKind::File => {
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

@@ -8,7 +8,7 @@ use pefo_core::clock::Clock;
 use pefo_core::digest_cache::DigestCache;
 use pefo_core::disk::{Beneath, Disk};
 use pefo_core::progress::Progress;
-use pefo_core::{Error, ErrorKind, RelPath, Result};
+use pefo_core::{Digest, Error, ErrorKind, RelPath, Result};
 
 use super::entry::{self, Node};
 use super::message::{Commit, Committed, Differs, EntriesHead, Open, Scope};
@@ -555,6 +555,11 @@ impl Files for TreeFiles<'_> {
                 Ok(None)
             }
         }
+    }
+
+    fn digest(&self, index: u32) -> Option<Digest> {
+        let (_, node) = self.entries.get(usize::try_from(index).ok()?)?;
+        Some(node.as_ref()?.file()?.digest)
     }
 
     fn changed(&mut self, index: u32) -> Result<()> {
