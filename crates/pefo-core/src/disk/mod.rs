@@ -7,8 +7,11 @@
 //!   directory. A reader sees the old file or the new one, whole; after power loss too.
 //! - [`Disk::append`]: in place, then fsync: the one exception, for logs whose torn tail the reader
 //!   trims (`inventory.txt`).
-//! - Trees nobody can see yet ([`Disk::create`], [`Disk::hard_link`]) may be written without an
-//!   fsync each; [`Disk::sync_filesystem`] makes them durable before the rename that shows them.
+//! - Trees nobody can see yet ([`Disk::create`], [`Disk::create_dir_unsynced`], [`Disk::hard_link`])
+//!   are written without an fsync each; [`Disk::sync_filesystem`] makes them durable before the rename
+//!   that shows them.
+//! - Every fsync is needed: [`power::without_each_sync`] takes out one after the other, and a test
+//!   notices.
 //! - Every operation passes a [`Hook`] first: tests stop the world at the nth operation
 //!   ([`fault::StopAt`]) or play power loss ([`power::Recorder`]).
 //!
@@ -16,6 +19,7 @@
 //! [`Disk::remove_temps`] clears what a killed run left.
 
 mod beneath;
+mod directory;
 pub mod fault;
 mod file;
 pub mod power;
@@ -23,7 +27,7 @@ mod rooted;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -315,40 +319,6 @@ impl Disk {
         })
     }
 
-    /// Makes a directory with these attributes and fsyncs its parent; fine where it exists already.
-    ///
-    /// # Errors
-    /// `Io`, where it is not a directory or cannot be made.
-    pub fn create_dir(&self, path: &Path, attributes: &Attributes) -> Result<()> {
-        if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir()) {
-            return Ok(());
-        }
-        self.act("create directory", path, Operation::CreateDir(path), || {
-            std::fs::DirBuilder::new()
-                .mode(attributes.mode & 0o700)
-                .create(path)
-        })?;
-        self.set_attributes(path, attributes)?;
-        self.sync_dir(parent_of(path)?)
-    }
-
-    /// [`Disk::create_dir`] for the path and every missing ancestor.
-    ///
-    /// # Errors
-    /// `Io`.
-    pub fn create_dir_all(&self, path: &Path, attributes: &Attributes) -> Result<()> {
-        if path.is_dir() {
-            return Ok(());
-        }
-        if let Some(parent) = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-        {
-            self.create_dir_all(parent, attributes)?;
-        }
-        self.create_dir(path, attributes)
-    }
-
     /// Sets owner, mode and time of what exists; does not follow a symlink.
     ///
     /// # Errors
@@ -369,62 +339,34 @@ impl Disk {
         )
     }
 
-    /// Removes a file's name and fsyncs its directory; fine where it is gone already.
+    /// Removes a file's name, durably; fine where it is gone already.
     ///
     /// # Errors
     /// `Io`.
     pub fn remove_file(&self, path: &Path) -> Result<()> {
+        if self.unlink(path)? {
+            self.sync_dir(parent_of(path)?)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a file's name within a tree that nobody can see yet; fine where it is gone already.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn remove_file_unsynced(&self, path: &Path) -> Result<()> {
+        self.unlink(path).map(drop)
+    }
+
+    /// False where it is gone already.
+    fn unlink(&self, path: &Path) -> Result<bool> {
         match std::fs::symlink_metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             _ => self.act("remove", path, Operation::RemoveFile(path), || {
                 std::fs::remove_file(path)
             })?,
         }
-        self.sync_dir(parent_of(path)?)
-    }
-
-    /// Removes a directory and all below it, without following symlinks; fine where it is gone.
-    ///
-    /// # Errors
-    /// `Io`; what was removed by then stays removed.
-    pub fn remove_tree(&self, path: &Path) -> Result<()> {
-        match std::fs::symlink_metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(Error::io("examine", path, error)),
-            Ok(meta) if !meta.is_dir() => return self.remove_file(path),
-            Ok(_) => {}
-        }
-        for entry in walkdir::WalkDir::new(path)
-            .contents_first(true)
-            .same_file_system(true)
-        {
-            let entry = entry.map_err(|error| Error::io("list", path, error.into()))?;
-            let path = entry.path();
-            if entry.file_type().is_dir() {
-                self.act("remove directory", path, Operation::RemoveDir(path), || {
-                    std::fs::remove_dir(path)
-                })?;
-            } else {
-                self.act("remove", path, Operation::RemoveFile(path), || {
-                    std::fs::remove_file(path)
-                })?;
-            }
-        }
-        self.sync_dir(parent_of(path)?)
-    }
-
-    /// Removes temp files that a killed run left in `dir` (not below it).
-    ///
-    /// # Errors
-    /// `Io`.
-    pub fn remove_temps(&self, dir: &Path) -> Result<()> {
-        for entry in std::fs::read_dir(dir).map_err(|error| Error::io("list", dir, error))? {
-            let entry = entry.map_err(|error| Error::io("list", dir, error))?;
-            if entry.file_name().to_str().is_some_and(is_temp_name) {
-                self.remove_tree(&entry.path())?;
-            }
-        }
-        Ok(())
+        Ok(true)
     }
 
     /// fsync of one existing file, whoever wrote it.
