@@ -271,7 +271,7 @@ fn back_up(
         return Ok(None);
     }
     let private = Attributes::mode(0o700);
-    disk.create_dir_all(dir, &private)?;
+    disk.create_dir_all_unsynced(dir, &private)?;
     disk.remove_temps(dir)?;
     let name = format!(
         "ca-{:020}",
@@ -282,10 +282,10 @@ fn back_up(
     );
     let target = free_name(dir, &name);
     let temp = dir.join(format!(".pefo-{name}.tmp"));
-    disk.create_dir(&temp, &private)?;
+    disk.create_dir_unsynced(&temp, &private)?;
     for (path, bytes) in doomed {
         if let Some(parent) = path.parent() {
-            disk.create_dir(&parent.in_dir(&temp), &private)?;
+            disk.create_dir_unsynced(&parent.in_dir(&temp), &private)?;
         }
         let mut file = disk.create(&path.in_dir(&temp), &Attributes::mode(0o600))?;
         file.write(bytes)?;

@@ -338,9 +338,9 @@ fn build(
         disk.create_dir_all(parent, &Attributes::mode(0o755))?;
     }
     disk.remove_tree(&temp)?;
-    disk.create_dir(&temp, &directory)?;
+    disk.create_dir_unsynced(&temp, &directory)?;
     for sub in ["signed", "requests"] {
-        disk.create_dir(&temp.join(sub), &directory)?;
+        disk.create_dir_unsynced(&temp.join(sub), &directory)?;
     }
     let next =
         format_file(options.block.first()).map_err(|error| error.in_file(&temp.join("serial")))?;

@@ -456,7 +456,8 @@ pub fn keep_dump(host: &Host, name: &str, scratch: &Path) -> Result<(PathBuf, Du
         .join(pefo_core::generation::DataSet::Database(name.to_owned()).dir_name());
     let part = host.state("exports").join(".pefo-dump.tmp");
     host.disk.remove_tree(&part)?;
-    host.disk.create_dir(&part, &Attributes::mode(0o700))?;
+    host.disk
+        .create_dir_unsynced(&part, &Attributes::mode(0o700))?;
     lend(&host.disk, &dir, &part, 0)?;
     host.disk.sync_filesystem(&part)?;
     host.disk.remove_tree(&kept)?;

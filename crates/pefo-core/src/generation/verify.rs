@@ -280,13 +280,14 @@ impl Gate<'_> {
                 "generation {position} holds a batch"
             )));
         }
-        disk.create_dir_all(store, &Attributes::mode(0o700))?;
+        disk.create_dir_all_unsynced(store, &Attributes::mode(0o700))?;
         disk.remove_temps(store)?;
         let part = store.join(format!(".pefo-{position}.tmp"));
         let copied = self.copy_files(&source, &document, &manifest, &part, disk);
         let target = stored_dir(store, position);
         let shown = copied.and_then(|()| {
-            // One syncfs makes thousands of files durable before the rename that shows them.
+            // One syncfs makes thousands of files and directories durable before the rename that shows
+            // them, and the store itself.
             disk.sync_filesystem(&part)?;
             disk.remove_tree(&target)?;
             disk.rename(&part, &target)
@@ -310,12 +311,12 @@ impl Gate<'_> {
         disk: &Disk,
     ) -> Result<()> {
         let private = Attributes::mode(0o700);
-        disk.create_dir(part, &private)?;
+        disk.create_dir_unsynced(part, &private)?;
         let mut copy = disk.create(&part.join(spool::MANIFEST), &Attributes::mode(0o600))?;
         copy.write(document)?;
         copy.finish()?;
         let data = part.join(spool::DATA);
-        disk.create_dir(&data, &private)?;
+        disk.create_dir_unsynced(&data, &private)?;
         // A generation without files has no data directory to open.
         if manifest.files.is_empty() {
             return same_state(manifest, StateHash::default().digest());
@@ -325,7 +326,7 @@ impl Gate<'_> {
         for file in &manifest.files {
             let target = file.path.in_dir(&data);
             if let Some(parent) = file.path.parent() {
-                disk.create_dir_all(&parent.in_dir(&data), &private)?;
+                disk.create_dir_all_unsynced(&parent.in_dir(&data), &private)?;
             }
             let plain = self.copy_file(&from, file, &target, disk)?;
             state.add(&file.path, file.mode, &plain);
@@ -360,7 +361,7 @@ impl Gate<'_> {
             .map_err(|error| error.context(&file.path))?;
         let digest = writer.hasher.digest();
         plain.finish()?;
-        disk.remove_file(&sealed)?;
+        disk.remove_file_unsynced(&sealed)?;
         Ok(digest)
     }
 }

@@ -7,6 +7,9 @@ use crate::generation::outgoing::{Author, Description, Item, Outgoing, Payload, 
 use crate::keys::{SigningKey, system_random};
 use crate::reign::{Epoch, Station};
 
+#[path = "verify_power_tests.rs"]
+mod power;
+
 struct Pair {
     dir: tempfile::TempDir,
     site: Site,

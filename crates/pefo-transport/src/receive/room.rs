@@ -136,6 +136,8 @@ impl<'a> Room<'a> {
         let standing = self.standing()?;
         if let Some((_, form)) = standing.iter().find(|(at, _)| *at == position) {
             if self.document(position, *form)? == document {
+                // The session that showed it may have been killed before its name was durable.
+                self.disk.sync_dir(&self.dir)?;
                 return Ok(Offered::Already);
             }
             return Err(Error::refused(
@@ -175,14 +177,14 @@ impl<'a> Room<'a> {
         reuse: bool,
     ) -> Result<Wanted> {
         let temp = self.temp_dir(manifest.position());
-        self.disk.create_dir(&temp, &PRIVATE_DIR)?;
+        self.disk.create_dir_unsynced(&temp, &PRIVATE_DIR)?;
         let mut file = self
             .disk
             .create(&temp.join(spool::MANIFEST), &PRIVATE_FILE)?;
         file.write(document)?;
         file.finish()?;
         self.disk
-            .create_dir(&temp.join(spool::DATA), &PRIVATE_DIR)?;
+            .create_dir_unsynced(&temp.join(spool::DATA), &PRIVATE_DIR)?;
         let known = if reuse { self.known() } else { HashMap::new() };
         let mut wanted = Wanted::none(u32::try_from(manifest.files.len()).unwrap_or(u32::MAX));
         for (index, entry) in (0_u32..).zip(&manifest.files) {
@@ -244,7 +246,7 @@ impl<'a> Room<'a> {
         let data = temp.join(spool::DATA);
         if let Some(parent) = entry.path.parent() {
             self.disk
-                .create_dir_all(&parent.in_dir(&data), &PRIVATE_DIR)?;
+                .create_dir_all_unsynced(&parent.in_dir(&data), &PRIVATE_DIR)?;
         }
         Ok(entry.path.in_dir(&data))
     }

@@ -12,6 +12,7 @@ mod cuts;
 mod hostile;
 mod link;
 mod pair;
+mod power;
 mod push;
 mod refusals;
 mod requests;

@@ -276,6 +276,22 @@ impl Pair {
         form: Form,
         accepted: Option<&Accepted>,
     ) -> Result<Verified> {
+        self.take_from(
+            &Beneath::open(&self.ca()).unwrap(),
+            position,
+            form,
+            accepted,
+        )
+    }
+
+    /// The same, of a data set's directory anywhere.
+    pub(crate) fn take_from(
+        &self,
+        dir: &Beneath,
+        position: Position,
+        form: Form,
+        accepted: Option<&Accepted>,
+    ) -> Result<Verified> {
         let keys = [self.key_a.public()];
         let reign = self.station_a.reign(&self.site, &keys).unwrap();
         let gate = Gate {
@@ -287,7 +303,7 @@ impl Pair {
             unsealing: &self.unsealing,
         };
         gate.take(
-            &Beneath::open(&self.ca()).unwrap(),
+            dir,
             position,
             form,
             &self.dir.path().join("store"),
