@@ -125,6 +125,9 @@ pub fn split(bytes: &[u8]) -> Result<Unchecked<'_>> {
         _ => return Err(bad("the first line is not 'pefo-document 1 KIND'")),
     }
     let kind = words.next().ok_or_else(|| bad("no kind"))?;
+    if words.next().is_some() {
+        return Err(bad("words follow its kind"));
+    }
     let (signer, signature) = signed
         .split_once(' ')
         .ok_or_else(|| bad("the second line is not 'KEY-ID SIGNATURE'"))?;
@@ -274,6 +277,30 @@ mod tests {
     fn a_newer_format_is_told_apart_from_garbage() {
         let error = split(b"pefo-document 2 ack\nx y\n{}").unwrap_err();
         assert!(error.hint_text().unwrap().contains("upgrade"));
+    }
+
+    #[test]
+    fn a_document_has_one_spelling() {
+        let (key, site) = (SigningKey::ephemeral(&system_random()).unwrap(), site());
+        let domain = Domain {
+            kind: Kind::Reign,
+            site: &site,
+            dataset: None,
+        };
+        let text = String::from_utf8(sign(&"x", domain, &key).unwrap()).unwrap();
+        for (from, to) in [
+            ("reign\n", "reign \n"),
+            ("reign\n", "reign and more\n"),
+            ("1 reign", "1  reign"),
+            ("\n\"", "=\n\""),
+            ("\n\"", " \n\""),
+        ] {
+            let other = text.replacen(from, to, 1);
+            assert_ne!(other, text);
+            let passed = split(other.as_bytes())
+                .and_then(|document| document.check::<String>(domain, &[key.public()]));
+            assert!(passed.is_err(), "{other:?}");
+        }
     }
 
     proptest! {

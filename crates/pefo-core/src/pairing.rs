@@ -94,13 +94,16 @@ impl Introduction {
     fn validate(&self) -> Result<()> {
         let is_key = |key: &str| {
             let mut words = key.split(' ');
-            let kind = words
-                .next()
-                .is_some_and(|word| word.starts_with("ssh-") || word.starts_with("ecdsa-sha2-"));
-            let body = words.next().is_some_and(|word| {
-                word.bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b))
+            let of = |word: &str, extra: &[u8]| {
+                !word.is_empty()
+                    && word
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || extra.contains(&b))
+            };
+            let kind = words.next().is_some_and(|word| {
+                (word.starts_with("ssh-") || word.starts_with("ecdsa-sha2-")) && of(word, b"-@.")
             });
+            let body = words.next().is_some_and(|word| of(word, b"+/="));
             kind && body
                 && words.all(|word| word.bytes().all(|b| b.is_ascii_graphic() && b != b'"'))
         };
@@ -119,6 +122,8 @@ impl Introduction {
             || self.host_keys.is_empty()
         {
             "an ssh key in it is malformed"
+        } else if !self.ca_fingerprint.iter().all(|text| is_plain(text, b":")) {
+            "its CA's fingerprint is malformed"
         } else if !is_plain(&self.host, b".-_:") || !is_plain(&self.user, b"-_") {
             "its host or user is malformed"
         } else {
@@ -176,6 +181,22 @@ mod tests {
             },
             Introduction {
                 ssh_key: "ssh-ed25519 AAAA\nssh-ed25519 BBBB".into(),
+                ..base.clone()
+            },
+            Introduction {
+                ssh_key: "ssh-x\nssh-rsa AAAA".into(),
+                ..base.clone()
+            },
+            Introduction {
+                host_keys: vec!["ssh-\u{7f}\"x AAAA".into()],
+                ..base.clone()
+            },
+            Introduction {
+                ssh_key: "ssh-ed25519 ".into(),
+                ..base.clone()
+            },
+            Introduction {
+                ca_fingerprint: Some("AB:\x1b[2J".into()),
                 ..base.clone()
             },
             Introduction {
