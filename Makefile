@@ -1,7 +1,7 @@
 # Two commands: `make demo` shows the main job, `make test` runs every test. Both install what they
 # need on Debian and Ubuntu, where they are root; see scripts/install-dependencies.sh.
 
-.PHONY: demo test bench lint doc deny dependencies clean
+.PHONY: demo test bench lint doc deny fuzz dependencies clean
 
 CARGO ?= cargo
 export PEFO_DEMO_KEEP := $(KEEP)
@@ -31,6 +31,11 @@ doc:
 # Bans, licences and sources always; advisories where their database can be reached, else that is told.
 deny:
 	sh scripts/check-dependencies.sh
+
+# libFuzzer on every target, or on TARGET="frame patch", each for SECONDS.
+fuzz: SECONDS ?= 60
+fuzz:
+	sh scripts/fuzz.sh $(SECONDS) $(TARGET)
 
 dependencies:
 	sh scripts/install-dependencies.sh
