@@ -48,7 +48,7 @@ impl Target {
 
 /// Every target.
 pub const TARGETS: [Target; 8] = [
-    Target::new("frame", frame, 1 << 20),
+    Target::new("frame", frame, 8 << 20),
     Target::new("patch", patch, 4 << 20),
     Target::new("signature", signature, 16 << 20),
     Target::new("delta", delta, 16 << 20),

@@ -109,7 +109,7 @@ impl TreeSession {
     }
 
     /// All entries have been read. Both sides call it, with those places in the list that are files.
-    pub(crate) fn listed(&mut self, files: impl IntoIterator<Item = u32>) {
+    pub fn listed(&mut self, files: impl IntoIterator<Item = u32>) {
         if let State::Listed { head } = self.state {
             self.state = State::Exchange(if head.eager {
                 Exchange::unasked(files)

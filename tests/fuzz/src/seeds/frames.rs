@@ -1,12 +1,18 @@
 //! Conversations.
 
-use pefo_core::Result;
+use pefo_core::digest_cache::FileTime;
 use pefo_core::generation::DataSet;
 use pefo_core::reign::Role;
+use pefo_core::{Digest, RelPath, Result};
+use pefo_transport::frame::compression::Compressor;
 use pefo_transport::frame::{self, Frame};
 use pefo_transport::message::{
-    AckSet, AcksQuery, FileHead, Hello, Need, Offer, Protocols, Published, Purpose, Refuse, Shape,
-    Wanted, Welcome,
+    AckSet, AcksQuery, AnswerHead, AnswerQuery, Ask, Capabilities, FileHead, Hello, Need, Offer,
+    Protocols, Published, Purpose, Refuse, Shape, Wanted, Welcome,
+};
+use pefo_transport::tree::entry::{self, FileNode, Node};
+use pefo_transport::tree::message::{
+    Commit, Committed, Differs, EntriesHead, Open, Opened, Scope, Summary,
 };
 
 use super::documents::{self, text};
@@ -44,6 +50,8 @@ pub(super) fn seeds() -> Result<Vec<Seed>> {
     let mut wanted = Wanted::none(3);
     wanted.want(0);
     wanted.want(2);
+    let mut all = wanted.clone();
+    all.want(1);
     let (data, file) = (
         |bytes: &[u8]| Frame::Data(bytes.to_vec()),
         |index, size| Frame::File(FileHead { index, size }),
@@ -99,7 +107,53 @@ pub(super) fn seeds() -> Result<Vec<Seed>> {
         message: "two holders \u{1b}[2J".into(),
         hint: None,
     })];
+    let asked_push = [
+        offer(Shape::Full, &document, 3, 1 << 20),
+        data(&document),
+        Frame::Ask(Ask {
+            index: 0,
+            from: 0,
+            signature_bytes: 60,
+        }),
+        data(&[7; 60]),
+        Frame::Ask(Ask {
+            index: 1,
+            from: 3,
+            signature_bytes: 0,
+        }),
+        Frame::Need(Need::Files(all)),
+        Frame::Delta(FileHead { index: 0, size: 99 }),
+        data(b"a delta"),
+        Frame::End,
+        file(1, 2),
+        data(b"st"),
+        Frame::Skip(2),
+        Frame::Abandon,
+        Frame::Ok,
+        Frame::Ping,
+        Frame::Ok,
+        Frame::Bye,
+    ];
+    let requests = [
+        Frame::Request(b"a request".to_vec()),
+        Frame::Ok,
+        Frame::AnswerQuery(AnswerQuery {
+            nonce: "0123456789abcdef0123456789abcdef".into(),
+        }),
+        Frame::Answer(AnswerHead { bytes: 6 }),
+        data(b"answer"),
+        Frame::Notice(b"a reign".to_vec()),
+        Frame::Ok,
+        Frame::Bye,
+    ];
+    let dull = [b'x'; 5000];
+    let mut compressed = bytes(&[offer(Shape::Full, &dull, 0, 0)])?;
+    frame::encode_compressed(&dull, &mut Compressor::new(3), &mut compressed)?;
     Ok(vec![
+        seed("frame", "asked-push", bytes(&asked_push)?),
+        seed("frame", "requests", bytes(&requests)?),
+        seed("frame", "compressed", compressed),
+        seed("frame", "tree", tree()?),
         seed("frame", "full-push", bytes(&full_push)?),
         seed("frame", "already", bytes(&already)?),
         seed("frame", "batch-push", bytes(&batch_push)?),
@@ -129,7 +183,7 @@ fn greeting(world: &World) -> Result<[Frame; 2]> {
             role: Role::Active,
             purpose: Purpose::of(&DataSet::Ca),
             reign: reign.clone(),
-            capabilities: vec!["new".into()],
+            capabilities: [&Capabilities::OURS.words()[..], &["new".into()]].concat(),
         }),
         Frame::Welcome(Welcome {
             protocol: 1,
@@ -138,7 +192,88 @@ fn greeting(world: &World) -> Result<[Frame; 2]> {
             certname: world.passive.clone(),
             role: Role::Passive,
             reign,
-            capabilities: vec![],
+            capabilities: Capabilities::OURS.words(),
         }),
     ])
+}
+
+/// A session about a tree: a comparison, what differs, and then a hint.
+fn tree() -> Result<Vec<u8>> {
+    let (mut list, mut hint) = (Vec::new(), Vec::new());
+    let node = Node::File(FileNode {
+        mode: 0o644,
+        mtime: FileTime {
+            seconds: 1_763_800_000,
+            nanoseconds: 5,
+        },
+        size: 5,
+        digest: Digest::of(b"01234"),
+    });
+    entry::write(
+        &RelPath::new("dir")?,
+        Some(&Node::Directory { mode: 0o750 }),
+        &mut list,
+    );
+    entry::write(&RelPath::new("dir/file")?, Some(&node), &mut list);
+    entry::write(&RelPath::new("gone")?, None, &mut hint);
+    entry::write(&RelPath::new("new")?, Some(&node), &mut hint);
+    let head = |scope, eager, bytes: &[u8]| {
+        Frame::Entries(EntriesHead {
+            scope,
+            entries: 2,
+            bytes: bytes.len() as u64,
+            eager,
+        })
+    };
+    let mut wanted = Wanted::none(2);
+    wanted.want(1);
+    let words = Capabilities::TREE.words();
+    let said = [
+        Frame::Open(Open {
+            protocol: Protocols::OURS,
+            tool: "pefo test".into(),
+            capabilities: words.clone(),
+        }),
+        Frame::Opened(Opened {
+            protocol: 1,
+            tool: "pefo test".into(),
+            capabilities: words,
+        }),
+        Frame::Summary(Summary {
+            entries: 2,
+            bucket_bits: 1,
+            buckets: vec![[1; Summary::DIGEST_BYTES], [2; Summary::DIGEST_BYTES]],
+        }),
+        Frame::Differs(Differs::buckets(1, [1])),
+        head(Scope::Buckets, false, &list),
+        Frame::Data(list.clone()),
+        Frame::Ask(Ask {
+            index: 1,
+            from: 0,
+            signature_bytes: 52,
+        }),
+        Frame::Data(vec![7; 52]),
+        Frame::Need(Need::Files(wanted)),
+        Frame::Delta(FileHead { index: 1, size: 5 }),
+        Frame::Data(b"a delta".to_vec()),
+        Frame::End,
+        Frame::Commit(Commit { delete: true }),
+        Frame::Committed(Committed {
+            written: 1,
+            guard: Some("mass-delete".into()),
+            ..Committed::default()
+        }),
+        head(Scope::Paths, true, &hint),
+        Frame::Data(hint.clone()),
+        Frame::File(FileHead { index: 1, size: 5 }),
+        Frame::Data(b"01234".to_vec()),
+        Frame::Commit(Commit { delete: false }),
+        Frame::Committed(Committed::default()),
+        Frame::Bye,
+    ];
+    let mut bytes = Vec::new();
+    for frame in &said {
+        frame::encode(frame, &mut bytes)?;
+    }
+    Ok(bytes)
 }
