@@ -1,7 +1,7 @@
 //! Power loss while root takes a generation into its store.
 
 use super::*;
-use crate::disk::power::without_each_sync;
+use crate::disk::power::{Order, without_each_sync};
 
 #[test]
 fn taking_a_generation_needs_each_of_its_fsyncs() {
@@ -21,6 +21,7 @@ fn taking_a_generation_needs_each_of_its_fsyncs() {
     let scratch = tempfile::tempdir().unwrap();
     let findings = without_each_sync(
         scratch.path(),
+        Order::Any,
         |_| (),
         |stage| {
             let spool = Beneath::open(&pair.spool()).unwrap();

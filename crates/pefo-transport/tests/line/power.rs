@@ -6,7 +6,7 @@ use std::path::Path;
 
 use pefo_core::clock::SystemClock;
 use pefo_core::digest::Digest;
-use pefo_core::disk::power::{Findings, Stage, without_each_sync};
+use pefo_core::disk::power::{Findings, Order, Stage, without_each_sync};
 use pefo_core::disk::{Beneath, is_temp_name};
 use pefo_core::generation::spool::{self, Form};
 use pefo_core::generation::{Accepted, DataSet, Outgoing};
@@ -66,6 +66,7 @@ fn hunt_after(
     let scratch = scratch();
     without_each_sync(
         scratch.path(),
+        Order::Any,
         |dir| copy_tree(&pair.spool(), &dir.join("spool")),
         |stage| {
             let mut options = pair.options();

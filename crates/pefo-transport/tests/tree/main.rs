@@ -10,6 +10,7 @@ mod crash;
 mod cut;
 mod guard;
 mod hostile;
+mod power;
 mod resume;
 mod sync;
 mod world;

@@ -14,7 +14,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Loss;
+use super::{Loss, Order};
 
 type Inode = u64;
 type Names = BTreeMap<OsString, Node>;
@@ -185,13 +185,18 @@ pub(super) struct Moment {
 
 impl Moment {
     /// All the ways in which power may be lost.
-    pub(super) fn losses(&self) -> Vec<Loss> {
+    pub(super) fn losses(&self, order: Order) -> Vec<Loss> {
         let pending = self.disk.pending.len();
         let mut losses = vec![Loss::Everything, Loss::BytesOnly];
         // Of one change there are no others that could be kept or lost without it.
         if pending > 1 {
-            losses.extend((0..pending).map(Loss::AllButTheName));
-            losses.extend((0..pending).map(Loss::OnlyTheName));
+            match order {
+                Order::Any => {
+                    losses.extend((0..pending).map(Loss::AllButTheName));
+                    losses.extend((0..pending).map(Loss::OnlyTheName));
+                }
+                Order::Kept => losses.extend((1..pending).map(Loss::TheNamesFrom)),
+            }
         }
         losses
     }
@@ -203,6 +208,7 @@ impl Moment {
             Loss::BytesOnly => true,
             Loss::AllButTheName(only) => nth == only,
             Loss::OnlyTheName(lost) => nth != lost,
+            Loss::TheNamesFrom(lost) => nth < lost,
         };
         let mut names: HashMap<Inode, Names> = HashMap::new();
         let changes = self.disk.pending.iter().enumerate();

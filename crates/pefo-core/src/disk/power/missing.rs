@@ -13,8 +13,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Recorder;
 use super::disk::{Image, Moment};
+use super::{Order, Recorder};
 use crate::disk::{Disk, Hook, Operation};
 
 /// Where a scenario plays.
@@ -143,11 +143,13 @@ impl Findings {
 /// stage's [`Disk`]; `as_promised` is shown what a power loss left of the directory and how many
 /// [answers](Stage::answered) had been given by then. All three must do the same each time. `scratch`
 /// is an empty directory to play in; in memory it is fast, and what a disk loses is modelled anyway.
+/// `order` says what kind of disk it is.
 ///
 /// # Errors
 /// Where `scratch` cannot be written.
 pub fn without_each_sync(
     scratch: &Path,
+    order: Order,
     mut prepare: impl FnMut(&Path),
     mut scenario: impl FnMut(&Stage),
     as_promised: impl FnMut(&Path, usize) -> bool,
@@ -175,6 +177,7 @@ pub fn without_each_sync(
     };
     let mut judge = Judge {
         dir: scratch.join("after"),
+        order,
         as_promised,
         fine: HashSet::new(),
         wrong: HashSet::new(),
@@ -197,6 +200,7 @@ pub fn without_each_sync(
 /// Asks the check, once for each state of the disk and count of answers.
 struct Judge<F> {
     dir: PathBuf,
+    order: Order,
     as_promised: F,
     fine: HashSet<(Image, usize)>,
     wrong: HashSet<(Image, usize)>,
@@ -227,7 +231,7 @@ impl<F: FnMut(&Path, usize) -> bool> Judge<F> {
     fn all_wrong(&mut self, points: Vec<Point>) -> io::Result<Vec<String>> {
         let mut wrong = Vec::new();
         for point in points {
-            for loss in point.moment.losses() {
+            for loss in point.moment.losses(self.order) {
                 let image = point.moment.image(loss);
                 let told = format!(
                     "{loss:?} after {}, {} answered: {image}",
@@ -245,7 +249,7 @@ impl<F: FnMut(&Path, usize) -> bool> Judge<F> {
     fn notices(&mut self, points: Vec<Point>) -> io::Result<bool> {
         // What is missing shows soonest where all was promised.
         for point in points.into_iter().rev() {
-            for loss in point.moment.losses() {
+            for loss in point.moment.losses(self.order) {
                 if !self.is_fine(point.moment.image(loss), point.answers)? {
                     return Ok(true);
                 }

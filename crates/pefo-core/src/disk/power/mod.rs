@@ -3,9 +3,9 @@
 //!
 //! The model is the strictest POSIX allows: a file's bytes and mode are durable after its fsync, a name
 //! after the fsync of its directory, a directory's mode after its own, all after syncfs; nothing else
-//! is. Of the names that were changed since, a disk may hold any: [`Recorder::losses`] counts up none,
-//! all, each alone and all but each. Only a rename is taken to be atomic, as every journal makes it, until
-//! the fsync of one of its two directories.
+//! is. Which of the names that were changed since a disk holds by chance is a question of [`Order`]. Only
+//! a rename is taken to be atomic, as every journal makes it, until the fsync of one of its two
+//! directories.
 //!
 //! [`without_each_sync`] takes every fsync of a piece of code out, one after the other, and tells
 //! whether anybody would notice.
@@ -34,6 +34,17 @@ pub enum Loss {
     AllButTheName(usize),
     /// All changes of names had reached the disk by chance, but for the nth.
     OnlyTheName(usize),
+    /// Changes of names had reached the disk by chance, up to the nth and without it.
+    TheNamesFrom(usize),
+}
+
+/// Whether changes of names that no fsync has made durable reach the disk one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Not in order: POSIX promises none. Lost may be none, all, each alone, all but each.
+    Any,
+    /// In order, as the journals of ext4, XFS and Btrfs write them: lost may be those from any one on.
+    Kept,
 }
 
 /// A hook that knows what would survive; set it up over a directory before the run.
@@ -81,8 +92,8 @@ impl Recorder {
     ///
     /// # Errors
     /// Where the root is gone.
-    pub fn losses(&self) -> io::Result<Vec<Loss>> {
-        Ok(self.moment()?.losses())
+    pub fn losses(&self, order: Order) -> io::Result<Vec<Loss>> {
+        Ok(self.moment()?.losses(order))
     }
 
     /// Writes into the empty directory `into` what would have survived a power loss now.

@@ -23,7 +23,7 @@ fn hunt(
     scenario: impl FnMut(&Stage),
     as_promised: impl FnMut(&Path, usize) -> bool,
 ) -> Findings {
-    without_each_sync(scratch().path(), prepare, scenario, as_promised).unwrap()
+    without_each_sync(scratch().path(), Order::Any, prepare, scenario, as_promised).unwrap()
 }
 
 fn text(path: &Path) -> Option<String> {
@@ -255,28 +255,28 @@ fn any_of_the_names_that_were_not_synced_may_be_there() {
         drop(disk.create(&root.join(name), &FILE).unwrap());
     }
     disk.remove_file_unsynced(&root.join("a")).unwrap();
-    let mut seen = Vec::new();
-    for (nth, loss) in recorder.losses().unwrap().into_iter().enumerate() {
-        let after = dir.path().join(nth.to_string());
-        std::fs::create_dir(&after).unwrap();
-        recorder.lose_power(&after, loss).unwrap();
-        let there = ["a", "b", "c"].map(|name| after.join(name).exists());
-        seen.push(there.map(u8::from));
-    }
-    seen.sort();
-    seen.dedup();
+    let seen = |order: Order| {
+        let mut seen = Vec::new();
+        for (nth, loss) in recorder.losses(order).unwrap().into_iter().enumerate() {
+            let after = dir.path().join(format!("{order:?}-{nth}"));
+            std::fs::create_dir(&after).unwrap();
+            recorder.lose_power(&after, loss).unwrap();
+            let there = ["a", "b", "c"].map(|name| after.join(name).exists());
+            seen.push(there.map(u8::from));
+        }
+        seen.sort();
+        seen.dedup();
+        seen
+    };
     // None, each alone, and with "a" gone or still there the others.
+    let (alone, others) = ([[0, 0, 1], [0, 1, 0]], [[0, 1, 1], [1, 0, 0], [1, 1, 1]]);
     assert_eq!(
-        seen,
-        [
-            [0, 0, 0],
-            [0, 0, 1],
-            [0, 1, 0],
-            [0, 1, 1],
-            [1, 0, 0],
-            [1, 1, 1]
-        ]
+        seen(Order::Any),
+        [&[[0, 0, 0]], &alone[..], &others].concat()
     );
+    // One after the other.
+    let ordered = [[0, 0, 0], [0, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 1]];
+    assert_eq!(seen(Order::Kept), ordered);
 }
 
 #[test]
