@@ -1,4 +1,4 @@
-//! Signed documents and what stands in them: manifests, batches, reigns, acks, heartbeats.
+//! Signed documents and what stands in them: manifests, batches, reigns, acks, heartbeats, requests.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,10 +9,11 @@ use pefo_core::document::{self, Domain, Kind};
 use pefo_core::generation::batch::{SourceState, split_payload, state_of_open_files};
 use pefo_core::generation::{Content, DataSet, Manifest, Position, Step, spool};
 use pefo_core::heartbeat::Heartbeat;
+use pefo_core::request::{Answer, Request};
 use pefo_core::{RelPath, reign};
 
-use crate::spec;
 use crate::world::World;
+use crate::{seeds, spec};
 
 /// Input: a manifest's JSON. It is signed here, so that the check gets as far as it can.
 ///
@@ -209,8 +210,8 @@ fn walk(model: &mut BTreeMap<RelPath, (u32, Digest)>, step: &Step) -> bool {
 /// Input: a signed document, by the key that everybody knows.
 ///
 /// What is believed is, byte for byte, what that key's holder writes: no second spelling of a document
-/// passes, nor another kind, site or data set. What is believed as an ack, a heartbeat or a reign reads
-/// back as the same value when it is written again.
+/// passes, nor another kind, site or data set. What is believed as an ack, a heartbeat, a reign, a
+/// request or the answer to one reads back as the same value when it is written again.
 pub fn document(data: &[u8]) {
     let world = World::new();
     let keys = [world.key.public()];
@@ -219,7 +220,15 @@ pub fn document(data: &[u8]) {
     };
     let body = body(data);
     let mut believed = 0;
-    for kind in [Kind::Manifest, Kind::Reign, Kind::Ack, Kind::Heartbeat] {
+    let kinds = [
+        Kind::Manifest,
+        Kind::Reign,
+        Kind::Ack,
+        Kind::Heartbeat,
+        Kind::Request,
+        Kind::Answer,
+    ];
+    for kind in kinds {
         for dataset in [None, Some(DataSet::Ca)] {
             let domain = Domain {
                 kind,
@@ -236,7 +245,12 @@ pub fn document(data: &[u8]) {
     }
     assert!(believed <= 1, "a document stands for several");
 
-    let site = &world.site;
+    assert_records(data, &world);
+}
+
+/// What is believed as a record of some kind is the same when it is written again.
+fn assert_records(data: &[u8], world: &World) {
+    let (site, keys) = (&world.site, [world.key.public()]);
     if let Ok(ack) = Ack::check(data, site, &DataSet::Ca, &keys) {
         let again = ack.sign(&world.key);
         let again = again.and_then(|again| Ack::check(&again, site, &DataSet::Ca, &keys));
@@ -257,6 +271,24 @@ pub fn document(data: &[u8]) {
         let again = document::sign(&reign, domain, &world.key);
         let again = again.and_then(|again| reign::check(&again, site, &keys));
         assert_eq!(again.ok(), Some(reign));
+    }
+    if let Ok(request) = Request::check(data, site, &keys) {
+        assert_eq!(request.holder, keys[0].id());
+        let again = request.sign(&world.key);
+        let again = again.and_then(|again| Request::check(&again, site, &keys));
+        assert_eq!(again.ok(), Some(request));
+    }
+    let Ok(asked) = seeds::documents::request(world) else {
+        panic!("the request that is answered cannot be made");
+    };
+    let Ok(signed) = asked.sign(&world.key) else {
+        panic!("the request that is answered cannot be signed");
+    };
+    if let Ok(answer) = Answer::check(data, &asked, &signed, &keys) {
+        assert!(answer.nonce == asked.nonce && answer.request == Digest::of(&signed));
+        let again = answer.sign(&asked, &world.key);
+        let again = again.and_then(|again| Answer::check(&again, &asked, &signed, &keys));
+        assert_eq!(again.ok(), Some(answer));
     }
 }
 

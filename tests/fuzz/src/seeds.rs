@@ -4,7 +4,7 @@
 //! stands there against them. Files of other names are inputs that once found something.
 
 mod deltas;
-mod documents;
+pub(crate) mod documents;
 mod frames;
 
 use pefo_core::Result;

@@ -10,6 +10,7 @@ use pefo_core::generation::{
 use pefo_core::heartbeat::Heartbeat;
 use pefo_core::pairing::Introduction;
 use pefo_core::reign::{Epoch, Reign, Role};
+use pefo_core::request::{Answer, Items, Nonce, Outcome, Request, Subject, Switchover};
 use pefo_core::{Error, RelPath, Result};
 
 use super::{Seed, seed};
@@ -37,6 +38,12 @@ pub(super) fn seeds() -> Result<Vec<Seed>> {
     };
     let signed = |kind, dataset, value: &dyn Json| signed(&world, kind, dataset, value);
     let introduction = introduction(&world)?;
+    let switchover = Request {
+        subject: Subject::Switchover(Switchover::Prepare {
+            heads: heartbeat(&world)?.heads,
+        }),
+        ..request(&world)?
+    };
     let file = spool::join_batch(&batch.json()?, PAYLOAD);
     Ok(vec![
         seed("manifest", "full", full.json()?),
@@ -54,6 +61,21 @@ pub(super) fn seeds() -> Result<Vec<Seed>> {
             "document",
             "heartbeat",
             signed("heartbeat", None, &heartbeat(&world)?)?,
+        ),
+        seed(
+            "document",
+            "request",
+            signed("request", None, &request(&world)?)?,
+        ),
+        seed(
+            "document",
+            "switchover",
+            signed("request", None, &switchover)?,
+        ),
+        seed(
+            "document",
+            "answer",
+            signed("answer", Some("ca"), &answer(&world)?)?,
         ),
         seed("pairing", "line", introduction.line()?),
         seed("pairing", "json", introduction.json()?),
@@ -74,7 +96,7 @@ macro_rules! json {
         }
     )*};
 }
-json!(Schema, Reign, Ack, Heartbeat, Introduction);
+json!(Schema, Reign, Ack, Heartbeat, Request, Answer, Introduction);
 
 pub(super) fn signed(
     world: &World,
@@ -213,6 +235,40 @@ pub(super) fn heartbeat(world: &World) -> Result<Heartbeat> {
         heads: datasets.into_iter().zip((6..).map(position)).collect(),
         time: world.now,
     })
+}
+
+/// The request that [`answer`] answers.
+pub(crate) fn request(world: &World) -> Result<Request> {
+    Ok(Request {
+        format: 1,
+        site: world.site.clone(),
+        certname: world.active.clone(),
+        epoch: Epoch(1),
+        holder: world.key.public().id(),
+        nonce: Nonce::new("00112233445566778899aabbccddeeff")?,
+        time: world.now,
+        subject: Subject::Verify {
+            dataset: DataSet::Ca,
+        },
+    })
+}
+
+pub(super) fn answer(world: &World) -> Result<Answer> {
+    let request = request(world)?;
+    let document = request.sign(&world.key)?;
+    let items = [("ca_crt.pem", "01234"), ("d/\"quoted\"", "")];
+    let items =
+        items.map(|(path, content)| Ok((RelPath::new(path)?, Digest::of(content.as_bytes()))));
+    let outcome = Outcome::Items(Items::of(
+        DataSet::Ca,
+        position(7),
+        Digest::of(b"state"),
+        items.into_iter().collect::<Result<_>>()?,
+    ));
+    let certname = world.passive.clone();
+    Ok(Answer::to(
+        &request, &document, certname, world.now, outcome,
+    ))
 }
 
 fn introduction(world: &World) -> Result<Introduction> {

@@ -134,15 +134,20 @@ pub(super) fn seeds() -> Result<Vec<Seed>> {
         Frame::Ok,
         Frame::Bye,
     ];
+    let request = documents::signed(&world, "request", None, &documents::request(&world)?)?;
+    let answer = documents::signed(&world, "answer", Some("ca"), &documents::answer(&world)?)?;
+    let reign = documents::signed(&world, "reign", None, &documents::reign(&world))?;
     let requests = [
-        Frame::Request(b"a request".to_vec()),
+        Frame::Request(request),
         Frame::Ok,
         Frame::AnswerQuery(AnswerQuery {
-            nonce: "0123456789abcdef0123456789abcdef".into(),
+            nonce: documents::request(&world)?.nonce,
         }),
-        Frame::Answer(AnswerHead { bytes: 6 }),
-        data(b"answer"),
-        Frame::Notice(b"a reign".to_vec()),
+        Frame::Answer(AnswerHead {
+            bytes: answer.len() as u64,
+        }),
+        data(&answer),
+        Frame::Notice(reign),
         Frame::Ok,
         Frame::Bye,
     ];
