@@ -64,18 +64,22 @@ fn apply(base: &[u8], delta: &[u8], limits: &PatchLimits) -> Option<(Patched, Ve
 pub fn patch(data: &[u8]) {
     let (base, delta) = split(data);
     let limits = PatchLimits::new(MAX_RESULT_BYTES);
-    let raw = apply(base, delta, &limits);
+    let raw = apply(base, delta, &limits).is_some();
     let Some(made) = spec::delta(base, delta, MAX_RESULT_BYTES) else {
-        assert!(raw.is_none(), "a delta against the format was applied");
+        assert!(!raw, "a delta against the format was applied");
         return;
     };
     assert_eq!(
-        raw.is_some(),
-        delta[made.end..] == made.tail,
-        "a delta is applied where digest and seal fit, and only there"
+        raw,
+        made.is_valid && delta[made.end..] == made.tail,
+        "a delta is applied where all fits, and only there"
     );
-
     let sealed = [&delta[..made.end], &made.tail].concat();
+    if !made.is_valid {
+        let applied = apply(base, &sealed, &limits).is_some();
+        assert!(!applied, "a delta against the format was applied");
+        return;
+    }
     let Some((patched, new)) = apply(base, &sealed, &limits) else {
         panic!("a delta that is right was refused");
     };
@@ -131,7 +135,7 @@ pub fn signature(data: &[u8]) {
     let (bytes, new) = split(data);
     let told = spec::signature(bytes);
     check_signature(bytes, told, new);
-    if let Some(told) = told.filter(|told| !told.sealed) {
+    if let Some(told) = told.filter(|told| !told.is_sealed) {
         let mut bytes = bytes.to_vec();
         spec::seal_signature(&mut bytes, &told);
         check_signature(&bytes, spec::signature(&bytes), new);
@@ -139,7 +143,7 @@ pub fn signature(data: &[u8]) {
 }
 
 fn check_signature(bytes: &[u8], told: Option<spec::Signature>, new: &[u8]) {
-    let told = told.filter(|told| told.sealed);
+    let told = told.filter(|told| told.is_valid && told.is_sealed);
     let mut rest = bytes;
     let read = delta::signature::read(&mut rest);
     let parsed = delta::signature::parse(bytes);
@@ -231,7 +235,7 @@ pub fn delta(data: &[u8]) {
         options.signature_bytes(length).ok(),
         Some(bytes.len() as u64)
     );
-    let told = spec::signature(&bytes).filter(|told| told.sealed);
+    let told = spec::signature(&bytes).filter(|told| told.is_valid && told.is_sealed);
     assert_eq!(told.map(|told| told.length), Some(bytes.len()));
     let Ok(signature) = delta::signature::parse(&bytes) else {
         panic!("a signature that was just made is refused");
@@ -239,7 +243,9 @@ pub fn delta(data: &[u8]) {
 
     let (delta, diffed) = diff(&signature, new);
     let made = spec::delta(base, &delta, new.len() as u64);
-    assert!(made.is_some_and(|made| made.new == new && delta[made.end..] == made.tail));
+    assert!(made.is_some_and(|made| {
+        made.is_valid && made.new == new && delta[made.end..] == made.tail
+    }));
     let limits = PatchLimits::new(new.len() as u64).digest(diffed.digest);
     let patched = apply(base, &delta, &limits);
     assert!(patched.is_some_and(|(patched, made)| {

@@ -7,7 +7,7 @@ use pefo_core::ack::Ack;
 use pefo_core::digest::{Digest, StateHash};
 use pefo_core::document::{self, Domain, Kind};
 use pefo_core::generation::batch::{SourceState, split_payload, state_of_open_files};
-use pefo_core::generation::{Content, DataSet, Manifest, Position, Step, spool};
+use pefo_core::generation::{Content, DataSet, FileEntry, Manifest, Position, Step, spool};
 use pefo_core::heartbeat::Heartbeat;
 use pefo_core::request::{Answer, Request};
 use pefo_core::{RelPath, reign};
@@ -19,7 +19,8 @@ use crate::{seeds, spec};
 ///
 /// The check lets pass what parses, is in order by itself, and belongs to this pair, and nothing else.
 /// What passes keeps the promises of the format (sorted paths, each below its directory and none a
-/// directory of another, sizes and modes in range), and written again reads as the same value.
+/// directory of another, sizes and modes in range), and written again reads as the same value; with a
+/// rule broken it does not pass.
 pub fn manifest(data: &[u8]) {
     let world = World::new();
     let parsed = serde_json::from_slice::<Manifest>(data).ok();
@@ -43,6 +44,27 @@ pub fn manifest(data: &[u8]) {
     let again = serde_json::to_vec(manifest).map(|json| serde_json::from_slice(&json));
     assert!(again.is_ok_and(|again| again.is_ok_and(|again: Manifest| again == *manifest)));
     assert_manifest(manifest);
+    assert_spoilt(manifest);
+}
+
+/// Breaks each rule of the order and range of files.
+fn assert_spoilt(manifest: &Manifest) {
+    type Spoil = fn(&mut Vec<FileEntry>);
+    let spoils: [Spoil; 4] = [
+        |files| files.extend(files.last().cloned()),
+        |files| files.reverse(),
+        |files| files.iter_mut().for_each(|file| file.mode |= 0o10000),
+        |files| {
+            files
+                .iter_mut()
+                .for_each(|file| file.size = Manifest::MAX_FILE_BYTES + 1)
+        },
+    ];
+    for spoil in spoils {
+        let mut spoilt = manifest.clone();
+        spoil(&mut spoilt.files);
+        assert!(spoilt.files == manifest.files || spoilt.validate().is_err());
+    }
 }
 
 fn assert_manifest(manifest: &Manifest) {
@@ -106,8 +128,9 @@ fn assert_below(root: &Path, path: &RelPath) {
 /// Input: a batch's file as the spool has it, with the manifest's JSON in the place of the document.
 ///
 /// The file splits as it was joined. Where the payload belongs to the steps, each step gets its own
-/// bytes in order, nothing is left, and a file that is put has its digest. Steps that fit a state lead
-/// to the state that stepping through a map of our own leads to; steps that don't fit are refused.
+/// bytes in order, nothing is left, and a file that is put has its digest; one byte more or less is
+/// refused. Steps that fit a state lead to the state that stepping through a map of our own leads to;
+/// steps that don't fit are refused.
 pub fn batch(data: &[u8]) {
     let Ok((json, payload)) = spool::split_batch(data) else {
         let announced = data.first_chunk().map(|length| u64::from_le_bytes(*length));
@@ -145,11 +168,16 @@ fn assert_split(steps: &[Step], payload: &[u8]) {
         }
     }
     assert!(rest.is_empty() && pairs.len() == steps.len());
+    assert!(split_payload(steps, &[payload, &[0]].concat()).is_err());
+    if let Some((_, shorter)) = payload.split_last() {
+        assert!(split_payload(steps, shorter).is_err());
+    }
 }
 
-/// Steps through a state that has what the steps want to find, for each path's first one.
+/// Steps through states: one that has what the steps want to find, for each path's first one; one that
+/// has something else there; and one that has nothing.
 fn assert_steps(steps: &[Step]) {
-    let mut model: BTreeMap<RelPath, (u32, Digest)> = BTreeMap::new();
+    let mut wanted = State::new();
     for step in steps {
         let found = match step {
             Step::Put { .. } => continue,
@@ -157,31 +185,38 @@ fn assert_steps(steps: &[Step]) {
             Step::Delta { base, .. } => *base,
             Step::Delete { .. } => Digest::of(b"to be deleted"),
         };
-        model.entry(step.path().clone()).or_insert((0o644, found));
+        let path = step.path().clone();
+        wanted.entry(path).or_insert((0o644, found));
     }
-    let state = |model: &BTreeMap<RelPath, (u32, Digest)>| {
-        SourceState::of(
-            model
-                .iter()
-                .map(|(path, (mode, digest))| (path.clone(), *mode, *digest)),
-        )
+    let other = |(path, (mode, _)): (&RelPath, &(u32, Digest))| {
+        (path.clone(), (*mode, Digest::of(b"something else")))
     };
-    let before = state(&model);
-    let fits = steps.iter().all(|step| walk(&mut model, step));
-    match before.after(steps) {
-        Ok(after) => {
-            assert!(fits, "steps that don't fit were taken");
-            assert_eq!(after, state(&model));
-            assert_eq!(after.digest(), state(&model).digest());
-        }
-        Err(error) => {
-            assert!(!fits, "steps that fit were refused: {error}");
-            assert_eq!(error.rule(), Some("batch-step"));
+    for mut model in [wanted.iter().map(other).collect(), State::new(), wanted] {
+        let before = state_of(&model);
+        let fits = steps.iter().all(|step| walk(&mut model, step));
+        match before.after(steps) {
+            Ok(after) => {
+                assert!(fits, "steps that don't fit were taken");
+                assert_eq!(after, state_of(&model));
+                assert_eq!(after.digest(), state_of(&model).digest());
+            }
+            Err(error) => {
+                assert!(!fits, "steps that fit were refused: {error}");
+                assert_eq!(error.rule(), Some("batch-step"));
+            }
         }
     }
 }
 
-fn walk(model: &mut BTreeMap<RelPath, (u32, Digest)>, step: &Step) -> bool {
+/// Mode and digest by path.
+type State = BTreeMap<RelPath, (u32, Digest)>;
+
+fn state_of(model: &State) -> SourceState {
+    let entries = model.iter();
+    SourceState::of(entries.map(|(path, (mode, digest))| (path.clone(), *mode, *digest)))
+}
+
+fn walk(model: &mut State, step: &Step) -> bool {
     let path = step.path().clone();
     let found = model.get(&path).copied();
     match step {

@@ -35,15 +35,14 @@ fn derived(context: &str, parts: &[&[u8]]) -> [u8; 16] {
     cut
 }
 
-/// Whether blocks of that size are allowed for a file of that size; if so, how many there are.
-fn blocks(file_bytes: u64, block_bytes: u64) -> Option<u64> {
-    let blocks = (MIN_BLOCK_BYTES..=MAX_BLOCK_BYTES)
-        .contains(&block_bytes)
-        .then(|| file_bytes.div_ceil(block_bytes))?;
-    (blocks <= MAX_BLOCKS).then_some(blocks)
+/// How many blocks a file has, and whether they are allowed.
+fn blocks(file_bytes: u64, block_bytes: u64) -> Option<(u64, bool)> {
+    let blocks = file_bytes.checked_next_multiple_of(block_bytes)? / block_bytes;
+    let allowed = (MIN_BLOCK_BYTES..=MAX_BLOCK_BYTES).contains(&block_bytes);
+    Some((blocks, allowed && blocks <= MAX_BLOCKS))
 }
 
-/// A signature, as far as its header and length say; its seal may be wrong.
+/// A signature, as far as its header and length say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signature {
     /// Bytes of the base.
@@ -52,34 +51,32 @@ pub struct Signature {
     pub block_bytes: u64,
     /// How many bytes are the signature's own, from the beginning.
     pub length: usize,
-    /// Whether its seal fits.
-    pub sealed: bool,
+    /// Whether all but the seal is as the format says.
+    pub is_valid: bool,
+    /// Whether the seal fits.
+    pub is_sealed: bool,
 }
 
-/// Reads the signature at the beginning of `bytes`.
+/// Reads the signature at the beginning of `bytes`; where something in it is wrong, as if it were not,
+/// so that it can be sealed nevertheless.
 pub fn signature(bytes: &[u8]) -> Option<Signature> {
     let number = |from: usize, count: usize| -> Option<u64> {
         let bytes = bytes.get(from..from + count)?;
-        Some(
-            bytes
-                .iter()
-                .rev()
-                .fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
-        )
+        let add = |sum, byte: &u8| sum << 8 | u64::from(*byte);
+        Some(bytes.iter().rev().fold(0, add))
     };
-    if bytes.get(..5)? != b"PSIG\x01" || number(6, 2)? != 0 {
-        return None;
-    }
-    let strong = number(5, 1).filter(|strong| (8..=16).contains(strong))?;
+    let (strong, reserved) = (number(5, 1)?, number(6, 2)?);
     let (block_bytes, file_bytes) = (number(8, 4)?, number(12, 8)?);
-    let entries = blocks(file_bytes, block_bytes)? * (4 + strong);
-    let end = usize::try_from(36 + entries).ok()?;
-    let seal = bytes.get(end..end + 16)?;
+    let (blocks, allowed) = blocks(file_bytes, block_bytes)?;
+    let end = 36 + usize::try_from(blocks.checked_mul(4 + strong)?).ok()?;
+    let seal = bytes.get(end..end.checked_add(16)?)?;
+    let head = bytes.get(..5)? == b"PSIG\x01" && reserved == 0;
     Some(Signature {
         file_bytes,
         block_bytes,
         length: end + 16,
-        sealed: seal == derived("pefo delta signature v1", &[&bytes[..end]]),
+        is_valid: head && allowed && (8..=16).contains(&strong),
+        is_sealed: seal == derived("pefo delta signature v1", &[&bytes[..end]]),
     })
 }
 
@@ -99,12 +96,15 @@ pub struct Made {
     pub end: usize,
     /// What belongs behind it: digest and seal.
     pub tail: Vec<u8>,
+    /// Whether header and instructions are as the format says.
+    pub is_valid: bool,
 }
 
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
     transcript: Vec<u8>,
+    is_valid: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -115,7 +115,7 @@ impl<'a> Reader<'a> {
         Some(taken)
     }
 
-    /// A LEB128 number in its shortest form.
+    /// A LEB128 number, valid in its shortest form.
     fn number(&mut self) -> Option<u64> {
         let mut value = 0_u128;
         for place in 0..10 {
@@ -123,28 +123,29 @@ impl<'a> Reader<'a> {
             self.transcript.push(byte);
             value |= u128::from(byte & 0x7f) << (7 * place);
             if byte & 0x80 == 0 {
-                let shortest = byte != 0 || place == 0;
-                return shortest.then(|| u64::try_from(value).ok()).flatten();
+                self.is_valid &= byte != 0 || place == 0;
+                return u64::try_from(value).ok();
             }
         }
         None
     }
 }
 
-/// Reads a delta's header and instructions, and puts the new file together, of at most `max_bytes`.
+/// Reads a delta's header and instructions, and puts the new file together, of at most `max_bytes`. Where
+/// something is wrong it goes on as best it can, so that the delta can be sealed nevertheless.
 pub fn delta(base: &[u8], delta: &[u8], max_bytes: u64) -> Option<Made> {
     let mut reader = Reader {
         bytes: delta,
         at: 0,
         transcript: Vec::new(),
+        is_valid: true,
     };
-    let head = reader.take(5).filter(|head| *head == b"PDLT\x01")?;
+    let head = reader.take(5)?;
     reader.transcript.extend_from_slice(head);
     let (block, base_bytes, new_bytes) = (reader.number()?, reader.number()?, reader.number()?);
-    let blocks = blocks(base_bytes, block)?;
-    if base_bytes != base.len() as u64 || new_bytes > max_bytes {
-        return None;
-    }
+    let (blocks, allowed) = blocks(base_bytes, block)?;
+    reader.is_valid &= head == b"PDLT\x01" && allowed;
+    reader.is_valid &= base_bytes == base.len() as u64 && new_bytes <= max_bytes;
     let mut new = Vec::new();
     let mut next = 0_u64;
     loop {
@@ -152,30 +153,27 @@ pub fn delta(base: &[u8], delta: &[u8], max_bytes: u64) -> Option<Made> {
         let amount = head / 2;
         if head == 0 {
             break;
-        } else if amount == 0 {
-            return None;
         } else if head % 2 == 0 {
-            if amount > 131_072 {
-                return None;
-            }
+            reader.is_valid &= amount <= 131_072;
             new.extend_from_slice(reader.take(usize::try_from(amount).ok()?)?);
         } else {
             let coded = reader.number()?;
             let skip = i128::from(coded / 2);
             let skip = if coded % 2 == 0 { skip } else { -skip - 1 };
             let first = u64::try_from(i128::from(next) + skip).ok()?;
-            next = first.checked_add(amount).filter(|next| *next <= blocks)?;
-            let from = usize::try_from(first * block).ok()?;
-            let to = usize::try_from((next * block).min(base_bytes)).ok()?;
-            new.extend_from_slice(base.get(from..to)?);
+            next = first.checked_add(amount)?;
+            reader.is_valid &= amount > 0 && next <= blocks;
+            let within = |block_at: u64| {
+                let at = u128::from(block_at) * u128::from(block);
+                usize::try_from(at).map_or(base.len(), |at| at.min(base.len()))
+            };
+            new.extend_from_slice(base.get(within(first)..within(next))?);
         }
-        if new.len() as u64 > new_bytes {
+        if new.len() as u64 > 2 * max_bytes {
             return None;
         }
     }
-    if (new.len() as u64) < new_bytes {
-        return None;
-    }
+    reader.is_valid &= new.len() as u64 == new_bytes;
     let digest = blake3::hash(&new);
     let seal = derived(
         "pefo delta transcript v1",
@@ -185,5 +183,6 @@ pub fn delta(base: &[u8], delta: &[u8], max_bytes: u64) -> Option<Made> {
         new,
         end: reader.at,
         tail: [digest.as_bytes().as_slice(), &seal].concat(),
+        is_valid: reader.is_valid,
     })
 }

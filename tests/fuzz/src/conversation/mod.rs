@@ -304,6 +304,11 @@ fn read_entries(bytes: &[u8], count: u32) -> Option<Vec<u32>> {
         entry::write(path, node.as_ref(), &mut written);
     }
     assert!(written == bytes, "entries have two spellings");
+    if let Some(Entry { path, node }) = entries.last() {
+        // The last one twice.
+        entry::write(path, node.as_ref(), &mut written);
+        assert!(entry::parse(&written, count + 1).is_err());
+    }
     let is_file = |entry: &Entry| {
         entry
             .node

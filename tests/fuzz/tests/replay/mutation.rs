@@ -1,7 +1,7 @@
 //! Mutations of an input: what breaks parsers, drawn from a seed so that it is the same each time.
 
 /// Numbers at which lengths, counts and offsets go wrong.
-const EDGES: [u64; 16] = [
+const EDGES: [u64; 18] = [
     0,
     1,
     63,
@@ -10,6 +10,8 @@ const EDGES: [u64; 16] = [
     128,
     255,
     256,
+    4_095,
+    4_096,
     65_535,
     1 << 20,
     (1 << 20) + 1,
@@ -90,7 +92,7 @@ impl<'a> Mutations<'a> {
 
     fn change(&mut self, bytes: &mut Vec<u8>) {
         let chance = &mut self.chance;
-        let (kind, at) = (chance.below(9), chance.below(bytes.len()));
+        let (kind, at) = (chance.below(10), chance.below(bytes.len() + 1));
         let some = chance.below(16.min(bytes.len() - at) + 1);
         match kind {
             0 => bytes
@@ -113,6 +115,7 @@ impl<'a> Mutations<'a> {
                 bytes[at..at + width].copy_from_slice(&number[..width]);
             }
             7 => number_in_text(bytes, at, chance.of(&EDGES)),
+            8 => repeat_in_text(bytes, at),
             _ => {
                 let other = chance.of(self.others);
                 let from = chance.below(other.len());
@@ -123,15 +126,29 @@ impl<'a> Mutations<'a> {
     }
 }
 
-/// Puts another number in the place of the next one that is written in digits.
+/// Puts another number in the place of the next one of a JSON object.
 fn number_in_text(bytes: &mut Vec<u8>, at: usize, number: u64) {
-    let Some(begin) = bytes[at..].iter().position(u8::is_ascii_digit) else {
+    let is_number = |pair: &[u8]| pair[0] == b':' && pair[1].is_ascii_digit();
+    let Some(begin) = bytes[at..].windows(2).position(is_number) else {
         return;
     };
-    let begin = at + begin;
-    let length = bytes[begin..]
+    let begin = at + begin + 1;
+    let digits = bytes[begin..]
         .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
-    drop(bytes.splice(begin..begin + length, number.to_string().into_bytes()));
+        .take_while(|byte| byte.is_ascii_digit());
+    let end = begin + digits.count();
+    drop(bytes.splice(begin..end, number.to_string().into_bytes()));
+}
+
+/// Repeats the next innermost JSON object, as if a list had it twice.
+fn repeat_in_text(bytes: &mut Vec<u8>, at: usize) {
+    let Some(end) = bytes[at..].iter().position(|byte| *byte == b'}') else {
+        return;
+    };
+    let end = at + end + 1;
+    let Some(begin) = bytes[..end].iter().rposition(|byte| *byte == b'{') else {
+        return;
+    };
+    let again = [b",", &bytes[begin..end]].concat();
+    drop(bytes.splice(end..end, again));
 }
