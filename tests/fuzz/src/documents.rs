@@ -147,6 +147,7 @@ pub fn batch(data: &[u8]) {
     };
     assert_split(steps, payload);
     assert_steps(steps);
+    steps.chunks(1).for_each(assert_steps);
 }
 
 fn assert_split(steps: &[Step], payload: &[u8]) {

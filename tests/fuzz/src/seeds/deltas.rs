@@ -53,6 +53,37 @@ pub(super) fn seeds() -> Result<Vec<Seed>> {
         let chosen = [&[0, 0][..], &with(base, &new)].concat();
         seeds.push(seed("delta", name, chosen));
     }
+    // Against a base of two blocks of 64 bytes; digest and seal are the target's to add.
+    let wrong: [(&str, &[u8]); 6] = [
+        (
+            "copy-of-one-block-too-many",
+            b"PDLT\x01\x40\x80\x01\x80\x01\x07\x00\x00",
+        ),
+        (
+            "copy-of-no-block",
+            b"PDLT\x01\x40\x80\x01\x40\x01\x00\x03\x00\x00",
+        ),
+        (
+            "copy-from-before-the-base",
+            b"PDLT\x01\x40\x80\x01\x40\x03\x01\x00",
+        ),
+        (
+            "number-in-two-spellings",
+            b"PDLT\x01\x40\x80\x01\xc0\x00\x03\x00\x00",
+        ),
+        (
+            "more-than-announced",
+            b"PDLT\x01\x40\x80\x01\x40\x05\x00\x00",
+        ),
+        (
+            "less-than-announced",
+            b"PDLT\x01\x40\x80\x01\x80\x01\x03\x00\x00",
+        ),
+    ];
+    for (name, delta) in wrong {
+        let bytes = [&128_u16.to_le_bytes(), &base[..128], delta].concat();
+        seeds.push(seed("patch", name, bytes));
+    }
     let odd = [&[37, 4][..], &300_u16.to_le_bytes(), &base, &base[7..]].concat();
     seeds.push(seed("delta", "odd-blocks", odd));
     let mut far = b"\x34\0PSIG\x01\x10\0\0".to_vec();

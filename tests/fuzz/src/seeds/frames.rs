@@ -154,15 +154,16 @@ pub(super) fn seeds() -> Result<Vec<Seed>> {
     let dull = [b'x'; 5000];
     let mut compressed = bytes(&[offer(Shape::Full, &dull, 0, 0)])?;
     frame::encode_compressed(&dull, &mut Compressor::new(3), &mut compressed)?;
-    // A zstd frame of one empty block that says it holds a terabyte.
-    let bomb = [
-        0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0,
-    ];
+    // A zstd frame (RFC 8878) of 64 blocks that each repeat a byte 131,072 times: 8 MiB.
+    let mut bomb = vec![0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 128, 0, 0, 0, 0, 0];
+    bomb.extend_from_slice(&[2, 0, 16, b'x'].repeat(63));
+    bomb.extend_from_slice(&[3, 0, 16, b'x']);
     let mut announced = bytes(&[offer(Shape::Full, &dull, 0, 0)])?;
-    announced.extend_from_slice(&[bomb.len() as u8, 0, 0, 0, 17, 1, 0, 0]);
+    announced.extend_from_slice(&(bomb.len() as u32).to_le_bytes());
+    announced.extend_from_slice(&[17, 1, 0, 0]);
     announced.extend_from_slice(&bomb);
     Ok(vec![
-        seed("frame", "compressed-terabyte", announced),
+        seed("frame", "compressed-bomb", announced),
         seed("frame", "asked-push", bytes(&asked_push)?),
         seed("frame", "requests", bytes(&requests)?),
         seed("frame", "compressed", compressed),
