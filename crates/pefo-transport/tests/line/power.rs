@@ -12,8 +12,9 @@ use pefo_core::generation::spool::{self, Form};
 use pefo_core::generation::{Accepted, DataSet, Outgoing};
 use pefo_core::heartbeat::Heartbeat;
 use pefo_core::reign::Epoch;
+use pefo_core::request::{Nonce, Request, Subject};
 use pefo_transport::frame::{self, Frame, PREAMBLE};
-use pefo_transport::message::Need;
+use pefo_transport::message::{Capabilities, Need};
 use pefo_transport::{Limits, serve};
 
 use crate::pair::{Pair, at, now, scratch, state};
@@ -296,4 +297,43 @@ fn the_note_of_a_newer_reign_needs_each_of_its_fsyncs() {
     );
     findings.assert_each_is_needed();
     assert_eq!(findings.syncs.len(), 3, "{findings:?}");
+}
+
+#[test]
+fn a_request_to_root_needs_each_of_its_fsyncs() {
+    let pair = Pair::new();
+    let request = Request {
+        format: 1,
+        site: pair.site.clone(),
+        certname: pair.a.clone(),
+        epoch: Epoch(1),
+        holder: pair.key_a.public().id(),
+        nonce: Nonce::from_random([7; 16]),
+        time: now(),
+        subject: Subject::Verify {
+            dataset: DataSet::Ca,
+        },
+    };
+    let signed = request.sign(&pair.key_a).unwrap();
+    let mut hello = pair.hello();
+    hello.capabilities = Capabilities::OURS.words();
+    let frames = [
+        Frame::Hello(hello),
+        Frame::Request(signed.clone()),
+        Frame::Bye,
+    ];
+    let path = |spool: &Path| {
+        let dir = spool::requests_dir(spool, &pair.a);
+        dir.join(request.nonce.as_str())
+    };
+    let findings = hunt(
+        &pair,
+        &said_of(&pair, &frames),
+        |spool, answers| match std::fs::read(path(spool)) {
+            Ok(stored) => stored == signed,
+            Err(_) => answers == 0,
+        },
+    );
+    findings.assert_each_is_needed();
+    assert_eq!(findings.syncs.len(), 4, "{findings:?}");
 }
