@@ -30,7 +30,12 @@ impl Lock {
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+            // A symlink is not followed and a FIFO not waited on: either is an error that names it.
+            .custom_flags(
+                (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK)
+                    .bits()
+                    .cast_signed(),
+            )
             .open(path)
             .map_err(|error| Error::io("open lock", path, error))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -67,5 +72,19 @@ mod tests {
         assert_eq!(Lock::take(&path).unwrap_err().kind(), ErrorKind::Locked);
         drop(lock);
         Lock::take(&path).unwrap();
+    }
+
+    #[test]
+    fn what_was_planted_in_a_locks_place_is_named_not_followed_and_not_waited_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let (fifo, link) = (dir.path().join("fifo"), dir.path().join("link"));
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::from(0o644)).unwrap();
+        rustix::fs::symlinkat("elsewhere", rustix::fs::CWD, &link).unwrap();
+        for path in [fifo, link] {
+            let error = Lock::take(&path).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Io);
+            assert!(error.to_string().contains(path.to_str().unwrap()));
+        }
+        assert!(!dir.path().join("elsewhere").exists());
     }
 }

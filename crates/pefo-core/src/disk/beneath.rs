@@ -49,6 +49,10 @@ impl Beneath {
         })
     }
 
+    pub(super) const fn of(handle: OwnedFd, path: PathBuf) -> Self {
+        Self { handle, path }
+    }
+
     /// Where the directory was when it was opened.
     pub fn path(&self) -> &Path {
         &self.path

@@ -65,12 +65,37 @@ impl Rooted {
         &self.path
     }
 
-    /// The directory's own handle for reading.
+    /// The same directory for reading: this very one, also where it was renamed meanwhile.
     ///
     /// # Errors
     /// `Io`.
     pub fn reading(&self) -> Result<Beneath> {
-        Beneath::open(&self.path)
+        let handle = self
+            .handle
+            .try_clone()
+            .map_err(|error| Error::io("open", &self.path, error))?;
+        Ok(Beneath::of(handle, self.path.clone()))
+    }
+
+    /// A directory below, as a root of its own.
+    ///
+    /// # Errors
+    /// `Io`, or `Refused` (`spool-symlink`).
+    pub fn dir(&self, path: &RelPath) -> Result<Self> {
+        let full = path.in_dir(&self.path);
+        let handle = self
+            .open_at(
+                path.as_str(),
+                OFlags::DIRECTORY | OFlags::RDONLY,
+                Mode::empty(),
+            )
+            .map_err(|error| self.error("open", &full, error))?;
+        Ok(Self {
+            disk: self.disk.clone(),
+            handle: Arc::new(handle),
+            path: full,
+            recent: Mutex::new(None),
+        })
     }
 
     fn open_at(&self, path: &str, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
@@ -178,10 +203,14 @@ impl Rooted {
     /// Its parent must exist.
     ///
     /// # Errors
-    /// `Io`, where something else stands there; `Refused` (`spool-symlink`).
+    /// `Io`, where something else stands there; `Refused` (`spool-symlink`), where that is a symlink or
+    /// worse.
     pub fn create_dir(&self, path: &RelPath, mode: u32) -> Result<()> {
         match self.stat(path)? {
             Some(standing) if standing.kind == EntryKind::Directory => return Ok(()),
+            Some(standing) if standing.kind == EntryKind::Other => {
+                return Err(leads_away(&path.in_dir(&self.path)));
+            }
             _ => {}
         }
         let holder = self.holder(path)?;

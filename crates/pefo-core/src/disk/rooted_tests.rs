@@ -48,6 +48,7 @@ fn no_change_goes_through_a_symlink() {
     let rules = [
         rooted.create(&rel("link/new"), &FILE).err(),
         rooted.create_dir(&rel("link/dir"), 0o755).err(),
+        rooted.create_dir(&rel("link"), 0o755).err(),
         rooted.remove_file(&rel("link/precious")).err(),
         rooted.remove_tree(&rel("link/precious")).err(),
         rooted.set_attributes(&rel("link/precious"), &FILE).err(),
@@ -121,4 +122,19 @@ fn a_directory_that_moves_is_not_taken_for_the_one_before() {
     write(rooted, "real/b", b"2");
     assert_eq!(world.read("root/moved/a"), "1");
     assert_eq!(world.read("root/real/b"), "2");
+}
+
+#[test]
+fn a_directory_below_stays_the_same_one_where_it_is_renamed_and_is_no_symlink() {
+    let world = world();
+    let rooted = &world.rooted;
+    assert_eq!(
+        rooted.dir(&rel("link")).unwrap_err().rule(),
+        Some("spool-symlink")
+    );
+    let below = rooted.dir(&rel("real")).unwrap();
+    rooted.rename(&rel("real"), rooted, &rel("moved")).unwrap();
+    write(&below, "a", b"1");
+    assert_eq!(world.read("root/moved/a"), "1");
+    assert_eq!(below.reading().unwrap().read(&rel("a"), 9).unwrap(), b"1");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Cursor, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -184,6 +184,10 @@ pub struct Outgoing {
     pub payload: Payload,
 }
 
+/// A file that is read from anywhere in it on.
+pub trait ReadSeek: Read + Seek {}
+impl<T: Read + Seek> ReadSeek for T {}
+
 /// Where a generation's bytes come from while it is sent.
 #[derive(Debug)]
 pub enum Payload {
@@ -198,13 +202,13 @@ impl Payload {
     ///
     /// # Errors
     /// `NotFound` where it has no such file, `Io` where it cannot be opened.
-    pub fn open(&self, path: &RelPath) -> Result<Box<dyn Read + '_>> {
+    pub fn open(&self, path: &RelPath) -> Result<Box<dyn ReadSeek + '_>> {
         let stored = match self {
             Self::Files(files) => files.get(path),
             Self::Batch(_) => None,
         };
         match stored {
-            Some(Stored::Bytes(bytes)) => Ok(Box::new(bytes.as_slice())),
+            Some(Stored::Bytes(bytes)) => Ok(Box::new(Cursor::new(bytes.as_slice()))),
             Some(Stored::File(file)) => Ok(Box::new(
                 File::open(file).map_err(|error| Error::io("open", file, error))?,
             )),

@@ -4,12 +4,15 @@
 //! SPOOL/generations/DATASET/EPOCH-SEQUENCE/manifest       a full generation: the signed manifest
 //! SPOOL/generations/DATASET/EPOCH-SEQUENCE/data/PATH        and its files
 //! SPOOL/generations/DATASET/EPOCH-SEQUENCE.batch          a batch: length, signed manifest, payload
-//! SPOOL/generations/DATASET/.pefo-*.tmp                   being received; nobody's yet
+//! SPOOL/generations/DATASET/.pefo-EPOCH-SEQUENCE.partial  a full generation or a long batch, begun
+//! SPOOL/generations/DATASET/.pefo-*.tmp                   being received or removed; nobody's
 //! SPOOL/generations/DATASET/.pefo-lock                    flock of the receiver that writes there
+//! SPOOL/generations/DATASET/.pefo-claim                   who holds it, or wants to
 //! SPOOL/heartbeats/CERTNAME                               the newest heartbeat of each active
 //! SPOOL/reigns/CERTNAME                                   a newer reign's record, noted for root
 //! SPOOL/requests/CERTNAME/NONCE                           what an active asks of root, signed
 //! SPOOL/requests/CERTNAME/.pefo-lock                      flock of the receiver that writes there
+//! SPOOL/receive.log, receive.log.1                        who asked for what, a line each session
 //! ```
 //!
 //! A batch's file is the manifest's length (8 bytes, little-endian), the signed manifest, the payload.
@@ -33,6 +36,16 @@ pub const DATA: &str = "data";
 pub const BATCH_SUFFIX: &str = ".batch";
 /// The ending of an answer's file.
 pub const ANSWER_SUFFIX: &str = ".answer";
+/// The flock of the session that writes to a data set.
+pub const LOCK: &str = ".pefo-lock";
+/// Which session that is, and which one wants to take its place.
+pub const CLAIM: &str = ".pefo-claim";
+/// The ending of what was begun and is not whole; it begins with [`PARTIAL_PREFIX`].
+pub const PARTIAL_SUFFIX: &str = ".partial";
+/// The beginning of what was begun and is not whole.
+pub const PARTIAL_PREFIX: &str = ".pefo-";
+/// Who asked for what.
+pub const LOG: &str = "receive.log";
 /// The most generations of one data set that a reader looks at.
 pub const MAX_GENERATIONS: usize = 100_000;
 
@@ -89,6 +102,20 @@ pub fn list_requests(dir: &Beneath) -> Result<Vec<Nonce>> {
 /// Where root publishes its answer to a request.
 pub fn answer_path(answers: &Path, nonce: &Nonce) -> PathBuf {
     answers.join(format!("{nonce}{ANSWER_SUFFIX}"))
+}
+
+/// The name, in a data set's directory, of a generation that was begun and is not whole.
+pub fn partial_name(position: Position) -> String {
+    format!("{PARTIAL_PREFIX}{position}{PARTIAL_SUFFIX}")
+}
+
+/// Of which generation `name` is the beginning, if it is such a name. What has been put aside, since
+/// another generation was begun at the same position, has a further word before the ending.
+pub fn parse_partial(name: &str) -> Option<Position> {
+    let inner = name
+        .strip_prefix(PARTIAL_PREFIX)?
+        .strip_suffix(PARTIAL_SUFFIX)?;
+    inner.strip_suffix("-aside").unwrap_or(inner).parse().ok()
 }
 
 /// The generations that stand whole in a data set's directory, oldest first.
@@ -150,6 +177,7 @@ mod tests {
             "00000001-000000000010",
             "00000001-000000000002",
             ".pefo-1-0-x.tmp",
+            ".pefo-00000001-000000000012.partial",
             "junk",
         ] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
@@ -187,6 +215,22 @@ mod tests {
             listed,
             [first, second].map(|name| Nonce::new(name).unwrap())
         );
+    }
+
+    #[test]
+    fn what_was_begun_is_told_by_its_name() {
+        let position: Position = "00000001-000000000012".parse().unwrap();
+        assert_eq!(parse_partial(&partial_name(position)), Some(position));
+        let aside = ".pefo-00000001-000000000012-aside.partial";
+        assert_eq!(parse_partial(aside), Some(position));
+        for other in [
+            ".pefo-00000001-000000000012.tmp",
+            ".pefo-x.partial",
+            "00000001-000000000012.partial",
+        ] {
+            assert_eq!(parse_partial(other), None);
+            assert!(!crate::disk::is_temp_name(&partial_name(position)));
+        }
     }
 
     proptest! {
