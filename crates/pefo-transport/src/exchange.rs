@@ -6,7 +6,9 @@
 //! and [`Sink`] on the other. Memory: the sender holds the signatures it was asked with, at most
 //! [`Ask::MAX_SIGNATURE_BYTES`]; everything else streams.
 
+mod chain;
 mod data;
+mod plan;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
@@ -18,7 +20,9 @@ use crate::delta::{self, signature};
 use crate::frame::{DATA_BYTES, Frame};
 use crate::message::{Ask, FileHead, Need, Wanted};
 
+pub(crate) use chain::Chain;
 pub(crate) use data::{DataReader, DataWriter};
+pub(crate) use plan::{Candidate, LEAST_DELTA_BYTES, Planned, plan_deltas};
 
 /// One side's turn to speak, then to hear.
 pub(crate) trait Turn {
@@ -86,6 +90,11 @@ impl Needs {
                 other => return Err(out_of_turn(&other)),
             }
         }
+    }
+
+    /// The files that are needed, ascending.
+    pub(crate) fn indices(&self) -> impl Iterator<Item = u32> + '_ {
+        self.wanted.indices()
     }
 
     /// How many files are needed.
