@@ -21,6 +21,10 @@ use serde::{Deserialize, Serialize};
 pub use ask::{AnswerHead, AnswerQuery, Ask};
 pub use capability::Capabilities;
 
+/// The rule of a refusal that trying again, unchanged, can overcome: a part of a file did not fit what
+/// the receiver had, and it will ask for the whole.
+pub const RETRY_RULE: &str = "transfer-again";
+
 /// The oldest protocol this version speaks.
 pub const PROTOCOL_MIN: u16 = 1;
 /// The newest protocol this version speaks.
@@ -229,10 +233,11 @@ impl Refuse {
         let message = format!("{peer}: {}", plain(&self.message));
         let kind = KINDS.into_iter().find(|kind| kind.name() == self.kind);
         let error = match (kind, self.rule) {
-            (Some(ErrorKind::Refused) | None, rule) => Error::refused(
-                rule.map_or_else(|| "peer".to_owned(), |rule| plain(&rule)),
-                message,
-            ),
+            (Some(ErrorKind::Refused) | None, rule) => {
+                let again = rule.as_deref() == Some(RETRY_RULE);
+                let rule = rule.map_or_else(|| "peer".to_owned(), |rule| plain(&rule));
+                Error::refused(rule, message).retryable(again)
+            }
             (Some(kind), _) => Error::new(kind, message),
         };
         match self.hint {

@@ -4,22 +4,20 @@
 //! may come earlier, and ends the session. After any error the connection has ended: open a new one
 //! (tens of milliseconds) and push again. A generation that did arrive is then answered *already*.
 
+mod push;
 mod requests;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
 use pefo_core::cancel::Cancel;
-use pefo_core::generation::{DataSet, Outgoing, Payload, Position, Site};
-use pefo_core::progress::Progress;
+use pefo_core::generation::{DataSet, Position, Site};
 use pefo_core::reign::{Role, Station};
 use pefo_core::{Certname, Error, ErrorKind, Result};
 
-use crate::frame::{DATA_BYTES, Frame};
+use crate::frame::Frame;
 use crate::link::{LinkOptions, or_cancelled};
-use crate::message::{
-    AcksQuery, Capabilities, FileHead, Hello, Need, Offer, Protocols, Purpose, Shape, Welcome,
-};
+use crate::message::{AcksQuery, Capabilities, Hello, Protocols, Purpose, Welcome};
 use crate::session::{Session, Side};
 use crate::wire::{self, Plain, Stream, Wire};
 
@@ -35,9 +33,14 @@ pub struct Introduced {
     pub station: Station,
     /// This pefo, such as `pefo 0.1.0`.
     pub tool: String,
+    /// At which of zstd's levels is compressed what is sent, where the peer can; 0 never.
+    pub compression: i32,
 }
 
 impl Introduced {
+    /// The level that is usual: zstd's fastest, which a line of 1 Gbit/s does not wait for.
+    pub const COMPRESSION: i32 = 1;
+
     /// This master, as its station file says.
     pub fn new(site: Site, certname: Certname, station: Station, tool: impl Into<String>) -> Self {
         Self {
@@ -45,7 +48,15 @@ impl Introduced {
             certname,
             station,
             tool: tool.into(),
+            compression: Self::COMPRESSION,
         }
+    }
+
+    /// Sets at which of zstd's levels is compressed; 0 never.
+    #[must_use]
+    pub const fn compression(mut self, level: i32) -> Self {
+        self.compression = level;
+        self
     }
 }
 
@@ -78,8 +89,11 @@ pub struct Pushed {
     pub files_sent: u64,
     /// Files that the peer had already.
     pub files_reused: u64,
-    /// Bytes of content that were sent, the manifest included.
+    /// Bytes of content that were sent, the manifest included, before compression.
     pub bytes_sent: u64,
+    /// Bytes of the files sent that needed not cross: the peer had them from a session that was cut, or
+    /// in an older file.
+    pub bytes_saved: u64,
     /// Whether this very generation stood there before.
     pub already: bool,
 }
@@ -195,7 +209,7 @@ impl Connection {
         sent?;
         let peer = introduce(welcome, me)?;
         session.agree(peer.capabilities);
-        wire.agree(peer.capabilities, 0);
+        wire.agree(peer.capabilities, me.compression);
         Ok(Self {
             wire,
             session,
@@ -207,122 +221,6 @@ impl Connection {
     /// Who the other side is.
     pub fn peer(&self) -> &Peer {
         &self.peer
-    }
-
-    /// Sends a generation, except what the peer has already.
-    ///
-    /// # Errors
-    /// What the receiver refuses, in its own kind; `Unreachable` where the line is cut before the
-    /// generation is whole; `Unknown` (worth a retry) where it is cut after that, before the answer;
-    /// `Io` where a file of the generation cannot be read or has changed; `Cancelled`, and then the peer
-    /// shows nothing of it, unless all had been sent and only the answer was missing.
-    pub fn push(&mut self, outgoing: &Outgoing, progress: &dyn Progress) -> Result<Pushed> {
-        let outcome = self.push_parts(outgoing, progress);
-        progress.end();
-        outcome.map_err(|error| self.ended(error))
-    }
-
-    fn push_parts(&mut self, outgoing: &Outgoing, progress: &dyn Progress) -> Result<Pushed> {
-        let manifest = &outgoing.manifest;
-        let offer = Offer {
-            dataset: manifest.dataset.clone(),
-            position: outgoing.position(),
-            form: match outgoing.payload {
-                Payload::Files(_) => Shape::Full,
-                Payload::Batch(_) => Shape::Batch,
-            },
-            document_bytes: outgoing.document.len() as u64,
-            files: u32::try_from(manifest.files.len()).unwrap_or(u32::MAX),
-            payload_bytes: manifest.stored_bytes(),
-        };
-        let mut pushed = Pushed {
-            position: offer.position,
-            files_sent: 0,
-            files_reused: 0,
-            bytes_sent: offer.document_bytes,
-            already: false,
-        };
-        self.say(&Frame::Offer(offer))?;
-        self.say_data(&outgoing.document)?;
-        match &outgoing.payload {
-            Payload::Batch(payload) => {
-                progress.begin("send", Some(1), Some(payload.len() as u64));
-                self.say_data(payload)?;
-                progress.advance(1, payload.len() as u64);
-                pushed.files_sent = 1;
-                pushed.bytes_sent += payload.len() as u64;
-            }
-            Payload::Files(_) => match self.ask()? {
-                Frame::Need(Need::Already) => {
-                    pushed.already = true;
-                    pushed.files_reused = manifest.files.len() as u64;
-                    progress.saved(manifest.stored_bytes());
-                    return Ok(pushed);
-                }
-                Frame::Need(Need::Files(wanted)) => {
-                    let wanted: Vec<_> = wanted.indices().collect();
-                    self.send_files(outgoing, &wanted, &mut pushed, progress)?;
-                }
-                other => return Err(unexpected(&other)),
-            },
-        }
-        self.say(&Frame::Publish)?;
-        match self.ask()? {
-            Frame::Published(published) if published.position == pushed.position => {
-                pushed.already = published.already;
-                Ok(pushed)
-            }
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    fn send_files(
-        &mut self,
-        outgoing: &Outgoing,
-        wanted: &[u32],
-        pushed: &mut Pushed,
-        progress: &dyn Progress,
-    ) -> Result<()> {
-        let files = &outgoing.manifest.files;
-        let entry = |index: u32| {
-            usize::try_from(index)
-                .ok()
-                .and_then(|index| files.get(index))
-                .ok_or_else(|| {
-                    Error::new(ErrorKind::Protocol, "the peer wants a file beyond the last")
-                })
-        };
-        let mut total = 0;
-        for index in wanted {
-            total += entry(*index)?.size;
-        }
-        progress.begin("send", Some(wanted.len() as u64), Some(total));
-        progress.saved(outgoing.manifest.stored_bytes().saturating_sub(total));
-        let mut buffer = vec![0; DATA_BYTES];
-        for &index in wanted {
-            let file = entry(index)?;
-            self.say(&Frame::File(FileHead {
-                index,
-                size: file.size,
-            }))?;
-            let mut source = outgoing.payload.open(&file.path)?;
-            let mut left = file.size;
-            while left > 0 {
-                let most = usize::try_from(left).unwrap_or(usize::MAX).min(DATA_BYTES);
-                let chunk = buffer.get_mut(..most).unwrap_or_default();
-                source
-                    .read_exact(chunk)
-                    .map_err(|error| changed(error, &file.path))?;
-                self.say(&Frame::Data(chunk.to_vec()))?;
-                left -= most as u64;
-                progress.advance(0, most as u64);
-            }
-            progress.advance(1, 0);
-        }
-        pushed.files_sent = wanted.len() as u64;
-        pushed.files_reused = (files.len() - wanted.len()) as u64;
-        pushed.bytes_sent += total;
-        Ok(())
     }
 
     /// Hands over a signed heartbeat.
@@ -365,6 +263,11 @@ impl Connection {
         Ok(found)
     }
 
+    /// Bytes that have crossed so far.
+    pub fn traffic(&self) -> crate::wire::Traffic {
+        self.wire.traffic()
+    }
+
     /// Says goodbye and ends the session.
     ///
     /// # Errors
@@ -384,16 +287,15 @@ impl Connection {
 
     fn say(&mut self, frame: &Frame) -> Result<()> {
         self.cancel.check()?;
+        self.put(frame)
+    }
+
+    /// Says a frame, whether or not stop was said.
+    fn put(&mut self, frame: &Frame) -> Result<()> {
         self.session.step(Side::Sender, frame)?;
         self.wire
             .queue(frame)
             .or_else(|error| self.heard_instead(error))
-    }
-
-    fn say_data(&mut self, bytes: &[u8]) -> Result<()> {
-        bytes
-            .chunks(DATA_BYTES)
-            .try_for_each(|chunk| self.say(&Frame::Data(chunk.to_vec())))
     }
 
     fn ask(&mut self) -> Result<Frame> {
@@ -419,6 +321,30 @@ impl Connection {
         }
     }
 
+    /// Takes back a generation that is being sent: the peer forgets what it has of it, and the session can
+    /// go on. Where nothing can be taken back the session ends.
+    pub(crate) fn abandon(&mut self) -> Result<()> {
+        if !self.session.may_abandon() {
+            self.session.end();
+            return Err(Error::new(
+                ErrorKind::Cancelled,
+                "the session ended in the middle of a request",
+            ));
+        }
+        let answered = self.put(&Frame::Abandon).and_then(|()| self.ask());
+        match answered {
+            Ok(Frame::Ok) => Ok(()),
+            Ok(other) => {
+                self.session.end();
+                Err(unexpected(&other))
+            }
+            Err(error) => {
+                self.session.end();
+                Err(error)
+            }
+        }
+    }
+
     fn ended(&mut self, error: Error) -> Error {
         let stopped = matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Cancelled);
         if stopped && self.cancel.is_cancelled() {
@@ -440,8 +366,9 @@ impl Connection {
 
     /// Takes back what was begun: whatever a request that is stopped still has to do, it does here.
     ///
-    /// Nothing of ours is left by then: what is sent is read from where it lies. The peer drops what it
-    /// has of a generation when the line ends without a Publish.
+    /// Nothing of ours is left by then: what is sent is read from where it lies. The peer shows nothing of a
+    /// generation when the line ends without a Publish, and goes on with it at the next push: stop is
+    /// said by who shuts down or restarts more often than by who has thought better of it.
     fn cancelled(&mut self, error: Error) -> Error {
         let message = if self.session.is_publishing() {
             "it was cancelled before the peer said whether the generation was published"
@@ -507,12 +434,4 @@ fn unexpected(frame: &Frame) -> Error {
         ErrorKind::Protocol,
         format!("the peer answered with {}", frame.name()),
     )
-}
-
-fn changed(error: std::io::Error, path: &pefo_core::RelPath) -> Error {
-    let message = match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => format!("{path} became shorter while it was sent"),
-        _ => format!("read {path}: {error}"),
-    };
-    Error::new(ErrorKind::Io, message).with_source(error)
 }

@@ -12,10 +12,15 @@
 
 mod gate;
 mod idle;
+mod intake;
+mod newest;
+mod partial;
+mod payload;
 mod requests;
 mod room;
 mod service;
 pub(crate) mod space;
+mod talk;
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -128,6 +133,9 @@ pub struct ReceiverOptions {
     pub tool: String,
     /// How much is taken.
     pub limits: Limits,
+    /// Random bytes of this session alone, which signatures are keyed with; without them no deltas are
+    /// asked for.
+    pub secret: Option<[u8; 32]>,
 }
 
 impl ReceiverOptions {
@@ -152,6 +160,7 @@ impl ReceiverOptions {
             certname,
             tool: tool.into(),
             limits: Limits::default(),
+            secret: None,
         }
     }
 
@@ -159,6 +168,13 @@ impl ReceiverOptions {
     #[must_use]
     pub fn answers(mut self, dir: impl Into<PathBuf>) -> Self {
         self.answers = dir.into();
+        self
+    }
+
+    /// Sets the session's own random bytes ([`pefo_core::keys::random_bytes`]).
+    #[must_use]
+    pub const fn secret(mut self, secret: [u8; 32]) -> Self {
+        self.secret = Some(secret);
         self
     }
 
@@ -182,6 +198,8 @@ pub struct Served {
     pub published: Vec<(DataSet, Position)>,
     /// What was offered but stood there already.
     pub already: u64,
+    /// What was begun and taken back by the peer.
+    pub abandoned: u64,
     /// Heartbeats taken.
     pub heartbeats: u64,
     /// Requests to root taken.

@@ -1,31 +1,30 @@
 //! One data set's directory in the spool, held by one session.
 //!
 //! The lock is a flock on `.pefo-lock` in it, so that two sessions never write one data set; it dies
-//! with its holder. What is being received stands under a temp name that no reader looks at, and is
-//! removed when the session fails, or by the next one when it was killed.
+//! with its holder. Everything is written relative to the directory's handle: no symlink that is
+//! planted in it leads a write outside. What is being received stands under a name that no reader looks
+//! at ([`super::partial`], or a temp name), until it is whole.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use pefo_core::ack::Ack;
 use pefo_core::digest::{Digest, Hasher};
-use pefo_core::disk::{Attributes, Beneath, Disk, NewFile, read_capped};
+use pefo_core::disk::{Disk, Rooted, is_temp_name, read_capped};
 use pefo_core::generation::spool::{self, Form};
-use pefo_core::generation::{DataSet, FileEntry, Manifest, Position};
+use pefo_core::generation::{DataSet, Manifest, Position};
 use pefo_core::lock::Lock;
 use pefo_core::{Error, ErrorKind, RelPath, Result};
 
 use super::ReceiverOptions;
-use crate::message::Wanted;
-
-const PRIVATE_DIR: Attributes = Attributes::mode(0o700);
-const PRIVATE_FILE: Attributes = Attributes::mode(0o600);
+use super::intake::{Intake, Terms};
+use super::newest::Newest;
+use super::partial::{self, PRIVATE_DIR, PRIVATE_FILE, Partial, Source, rel};
+use super::payload::{Incoming, Payload};
 
 pub(super) struct Room<'a> {
     options: &'a ReceiverOptions,
-    disk: &'a Disk,
     dataset: DataSet,
-    dir: PathBuf,
+    root: Rooted,
     _lock: Lock,
 }
 
@@ -39,7 +38,7 @@ impl<'a> Room<'a> {
     /// Makes the directory where it is missing, takes its lock, and clears what a killed session left.
     pub(super) fn open(
         options: &'a ReceiverOptions,
-        disk: &'a Disk,
+        disk: &Disk,
         dataset: &DataSet,
     ) -> Result<Self> {
         if !options.spool.is_dir() {
@@ -49,9 +48,8 @@ impl<'a> Room<'a> {
             )
             .hint("make it for the transfer account: pefo init passive"));
         }
-        let dir = spool::dataset_dir(&options.spool, dataset);
-        disk.create_dir_all(&dir, &PRIVATE_DIR)?;
-        let lock = Lock::take(&dir.join(".pefo-lock")).map_err(|error| {
+        let root = dataset_root(&Rooted::open(disk, &options.spool)?, dataset)?;
+        let lock = Lock::take(&root.path().join(spool::LOCK)).map_err(|error| {
             if error.kind() == ErrorKind::Locked {
                 Error::new(
                     ErrorKind::Locked,
@@ -65,39 +63,34 @@ impl<'a> Room<'a> {
                 error
             }
         })?;
-        disk.remove_temps(&dir)?;
+        for (name, _) in root.reading()?.entries(spool::MAX_GENERATIONS)? {
+            if is_temp_name(name.as_str()) {
+                root.remove_tree(&name)?;
+            }
+        }
         Ok(Self {
             options,
-            disk,
             dataset: dataset.clone(),
-            dir,
+            root,
             _lock: lock,
         })
     }
 
     fn standing(&self) -> Result<Vec<(Position, Form)>> {
-        spool::list(&Beneath::open(&self.dir)?)
-    }
-
-    fn path_of(&self, position: Position, form: Form) -> PathBuf {
-        match form {
-            Form::Full => self.dir.join(position.to_string()),
-            Form::Batch => self.dir.join(format!("{position}{}", spool::BATCH_SUFFIX)),
-        }
+        spool::list(&self.root.reading()?)
     }
 
     /// The signed manifest of what stands at `position`.
     fn document(&self, position: Position, form: Form) -> Result<Vec<u8>> {
-        let dir = Beneath::open(&self.dir)?;
+        let dir = self.root.reading()?;
         match form {
             Form::Full => dir.read(
-                &RelPath::new(format!("{position}/{}", spool::MANIFEST))?,
+                &rel(format!("{position}/{}", spool::MANIFEST))?,
                 Manifest::MAX_BYTES,
             ),
             Form::Batch => {
-                let name = RelPath::new(format!("{position}{}", spool::BATCH_SUFFIX))?;
                 let limit = 8 + Manifest::MAX_BYTES + Manifest::MAX_PAYLOAD_BYTES;
-                let file = dir.read(&name, limit)?;
+                let file = dir.read(&name_of(position, form)?, limit)?;
                 spool::split_batch(&file).map(|(document, _)| document.to_vec())
             }
         }
@@ -168,130 +161,121 @@ impl<'a> Room<'a> {
         .hint("if this master was restored from a backup, see 'source_rolled_back' in the manual")
     }
 
-    /// Begins a full generation: its temp directory, the manifest in it, and links to what the newest
-    /// one here has already. Gives the temp directory and what is missing.
-    pub(super) fn begin_full(
+    /// Begins a full generation, or goes on with it: takes up what is here, and says what is missing.
+    pub(super) fn begin_full<'m>(
         &self,
-        manifest: &Manifest,
+        manifest: &'m Manifest,
         document: &[u8],
         reuse: bool,
-    ) -> Result<Wanted> {
-        let temp = self.temp_dir(manifest.position());
-        self.disk.create_dir_unsynced(&temp, &PRIVATE_DIR)?;
-        let mut file = self
-            .disk
-            .create(&temp.join(spool::MANIFEST), &PRIVATE_FILE)?;
-        file.write(document)?;
-        file.finish()?;
-        self.disk
-            .create_dir_unsynced(&temp.join(spool::DATA), &PRIVATE_DIR)?;
-        let known = if reuse { self.known() } else { HashMap::new() };
-        let mut wanted = Wanted::none(u32::try_from(manifest.files.len()).unwrap_or(u32::MAX));
-        for (index, entry) in (0_u32..).zip(&manifest.files) {
-            let linked = match known.get(&(entry.blake3, entry.size)) {
-                Some(existing) => self.link(existing, &temp, entry)?,
-                None => false,
-            };
-            if !linked {
-                wanted.want(index);
-            }
-        }
-        Ok(wanted)
+        terms: Terms,
+    ) -> Result<Intake<'m>> {
+        let partial = Partial::begin(&self.root, manifest.position(), document)?;
+        let others = self.others(&partial)?;
+        let open = |name: &RelPath| {
+            Source::open(&self.root, name.clone(), |document| self.check(document))
+        };
+        let sources = others.iter().map(open).collect::<Result<Vec<_>>>()?;
+        let newest = if reuse { self.newest() } else { None };
+        let intake = Intake::begin(manifest, partial, &sources, newest, terms)?;
+        self.remove_all(&others)?;
+        Ok(intake)
     }
 
-    /// The files of the newest full generation here, by content.
-    fn known(&self) -> HashMap<(Digest, u64), PathBuf> {
-        let newest = self.standing().ok().and_then(|standing| {
-            let full = |(_, form): &&(Position, Form)| *form == Form::Full;
-            standing.iter().rev().find(full).copied()
+    /// Begins a long batch, or goes on with it.
+    pub(super) fn begin_batch(
+        &self,
+        position: Position,
+        document: &[u8],
+        payload: (u64, Digest),
+    ) -> Result<Payload> {
+        let partial = Partial::begin(&self.root, position, document)?;
+        self.remove_all(&self.others(&partial)?)?;
+        Payload::begin(partial, document, payload)
+    }
+
+    fn others(&self, partial: &Partial) -> Result<Vec<RelPath>> {
+        let mut others = partial::list(&self.root)?;
+        others.retain(|(_, name)| *name != partial.name);
+        Ok(others.into_iter().map(|(_, name)| name).collect())
+    }
+
+    fn remove_all(&self, names: &[RelPath]) -> Result<()> {
+        names
+            .iter()
+            .try_for_each(|name| self.root.remove_tree(name))
+    }
+
+    fn check(&self, document: &[u8]) -> Result<Manifest> {
+        let ReceiverOptions { site, keys, .. } = self.options;
+        Manifest::check(document, site, &self.dataset, keys)
+    }
+
+    /// The newest full generation here.
+    fn newest(&self) -> Option<Newest> {
+        let standing = self.standing().ok()?;
+        let full = |(_, form): &&(Position, Form)| *form == Form::Full;
+        let (position, form) = standing.iter().rev().find(full).copied()?;
+        let opened = self.document(position, form).and_then(|document| {
+            let manifest = self.check(&document)?;
+            let data = self
+                .root
+                .dir(&rel(format!("{position}/{}", spool::DATA))?)?;
+            Ok(Newest::new(data, manifest))
         });
-        let Some((position, form)) = newest else {
-            return HashMap::new();
-        };
-        let manifest = self.document(position, form).and_then(|document| {
-            let ReceiverOptions { site, keys, .. } = self.options;
-            Manifest::check(&document, site, &self.dataset, keys)
-        });
-        let data = self.path_of(position, form).join(spool::DATA);
-        match manifest {
-            Ok(manifest) => manifest
-                .files
-                .into_iter()
-                .map(|entry| ((entry.blake3, entry.size), entry.path.in_dir(&data)))
-                .collect(),
-            Err(error) => {
+        opened
+            .inspect_err(|error| {
                 tracing::warn!(%error, %position, "the newest generation here cannot be reused");
-                HashMap::new()
-            }
-        }
+            })
+            .ok()
     }
 
-    /// Links a file that is here already; false where it turned out not to be.
-    fn link(&self, existing: &Path, temp: &Path, entry: &FileEntry) -> Result<bool> {
-        let whole = std::fs::symlink_metadata(existing)
-            .is_ok_and(|meta| meta.is_file() && meta.len() == entry.size);
-        if !whole {
-            return Ok(false);
-        }
-        let target = self.place(temp, entry)?;
-        match self.disk.hard_link(existing, &target) {
-            Ok(()) => Ok(true),
-            // Too many names, or just gone: it is asked for like any other.
-            Err(error) if !pefo_core::disk::is_disk_refusal(&error) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn place(&self, temp: &Path, entry: &FileEntry) -> Result<PathBuf> {
-        let data = temp.join(spool::DATA);
-        if let Some(parent) = entry.path.parent() {
-            self.disk
-                .create_dir_all_unsynced(&parent.in_dir(&data), &PRIVATE_DIR)?;
-        }
-        Ok(entry.path.in_dir(&data))
-    }
-
-    /// A file of a full generation, to be filled.
-    pub(super) fn file(&self, position: Position, entry: &FileEntry) -> Result<Incoming> {
-        let target = self.place(&self.temp_dir(position), entry)?;
-        Ok(Incoming {
-            file: self.disk.create(&target, &PRIVATE_FILE)?,
-            hasher: Hasher::default(),
-        })
-    }
-
-    /// A batch's file, its manifest written, to be filled with the payload.
+    /// A short batch's file, its manifest written, to be filled with the payload.
     pub(super) fn batch(&self, position: Position, document: &[u8]) -> Result<Incoming> {
-        let mut file = self
-            .disk
-            .create(&self.temp_batch(position), &PRIVATE_FILE)?;
+        let mut file = self.root.create(&temp_batch(position)?, &PRIVATE_FILE)?;
         file.write(&spool::join_batch(document, &[]))?;
-        Ok(Incoming {
-            file,
-            hasher: Hasher::default(),
-        })
+        Ok(Incoming::new(file, Hasher::default()))
     }
 
-    /// Makes a full generation durable under its temp name.
-    pub(super) fn settle_full(&self, position: Position) -> Result<()> {
+    /// Shows a full generation, durably; it stands in its partial and nothing else does.
+    pub(super) fn show_full(&self, position: Position, partial: &Rooted) -> Result<()> {
         // One syncfs makes thousands of files durable before the rename that shows them.
-        self.disk.sync_filesystem(&self.temp_dir(position))
+        partial.sync_filesystem()?;
+        let from = rel(spool::partial_name(position))?;
+        self.root
+            .rename(&from, &self.root, &name_of(position, Form::Full)?)?;
+        self.root.sync_dir(None)
     }
 
-    /// Shows what was settled, durably.
-    pub(super) fn show(&self, position: Position, form: Form) -> Result<()> {
-        let temp = match form {
-            Form::Full => self.temp_dir(position),
-            Form::Batch => self.temp_batch(position),
+    /// Shows a batch whose file is durable.
+    pub(super) fn show_batch(&self, position: Position, long: bool) -> Result<()> {
+        let from = if long {
+            Payload::path(position)?
+        } else {
+            temp_batch(position)?
         };
-        self.disk.rename(&temp, &self.path_of(position, form))
+        self.root
+            .rename(&from, &self.root, &name_of(position, Form::Batch)?)?;
+        self.root.sync_dir(None)
     }
 
-    /// Removes what was begun and will not be shown.
-    pub(super) fn abandon(&self, position: Position) {
+    /// Removes what was begun at `position` and will not be shown; all but what can be taken up later,
+    /// where that is to be kept.
+    pub(super) fn abandon(&self, position: Position, keep: bool) {
         // Best effort: the next session clears what stays.
-        drop(self.disk.remove_tree(&self.temp_dir(position)));
-        drop(self.disk.remove_file(&self.temp_batch(position)));
+        if let Ok(temp) = temp_batch(position) {
+            drop(self.root.remove_file(&temp));
+        }
+        if keep {
+            return;
+        }
+        if let Ok(partial) = rel(spool::partial_name(position)) {
+            drop(self.root.remove_tree(&partial));
+        }
+    }
+
+    /// Removes what was begun and can be missed: what `position` has overtaken, or all of it.
+    pub(super) fn remove_partials(&self, position: Option<Position>) -> Result<()> {
+        partial::remove(&self.root, position)
     }
 
     /// Removes old generations: all but the newest `keep` and the newest full one (the next full one
@@ -313,65 +297,48 @@ impl<'a> Room<'a> {
             if position > applied || Some(position) == newest_full {
                 continue;
             }
-            let path = self.path_of(position, form);
+            let path = name_of(position, form)?;
             if form == Form::Full {
-                // Under a temp name first: a reader never meets half a generation.
-                let leaving = self.temp_dir(position);
-                self.disk.rename(&path, &leaving)?;
-                self.disk.remove_tree(&leaving)?;
+                // Under a temp name first, durably: a reader never meets half a generation.
+                let leaving = rel(format!(".pefo-{position}.tmp"))?;
+                self.root.rename(&path, &self.root, &leaving)?;
+                self.root.sync_dir(None)?;
+                self.root.remove_tree(&leaving)?;
             } else {
-                self.disk.remove_file(&path)?;
+                self.root.remove_file(&path)?;
             }
         }
         Ok(())
     }
+}
 
-    fn temp_dir(&self, position: Position) -> PathBuf {
-        self.dir.join(format!(".pefo-{position}.tmp"))
+/// The directory of a data set, made where it is missing.
+fn dataset_root(spool: &Rooted, dataset: &DataSet) -> Result<Rooted> {
+    let generations = rel("generations")?;
+    let path = rel(format!("generations/{}", dataset.dir_name()))?;
+    for (path, holder) in [(&generations, None), (&path, Some(&generations))] {
+        if spool.stat(path)?.is_none() {
+            spool.create_dir(path, PRIVATE_DIR)?;
+        }
+        // Whoever made it: a batch's own fsync does not cover the directories above it.
+        spool.sync_dir(holder)?;
     }
+    spool.dir(&path)
+}
 
-    fn temp_batch(&self, position: Position) -> PathBuf {
-        self.dir.join(format!(".pefo-{position}-batch.tmp"))
+/// A generation's name in the data set's directory.
+fn name_of(position: Position, form: Form) -> Result<RelPath> {
+    match form {
+        Form::Full => rel(position.to_string()),
+        Form::Batch => rel(format!("{position}{}", spool::BATCH_SUFFIX)),
     }
+}
+
+fn temp_batch(position: Position) -> Result<RelPath> {
+    rel(format!(".pefo-{position}-batch.tmp"))
 }
 
 /// Where root publishes the ack of a data set.
 pub(super) fn ack_path(acks: &Path, dataset: &DataSet) -> PathBuf {
     acks.join(format!("{}.ack", dataset.dir_name()))
-}
-
-/// A file being received: counted and hashed while it is written.
-pub(super) struct Incoming {
-    file: NewFile,
-    hasher: Hasher,
-}
-
-impl Incoming {
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write(bytes)?;
-        self.hasher.update(bytes);
-        Ok(())
-    }
-
-    /// Ends it, if it is what was signed; durable by itself or by a later sync of the file system.
-    pub(super) fn finish(
-        self,
-        what: &str,
-        size: u64,
-        digest: &Digest,
-        durable: bool,
-    ) -> Result<()> {
-        if self.hasher.len() != size || self.hasher.digest() != *digest {
-            return Err(
-                Error::refused("digest", format!("{what} is not what was signed")).hint(
-                    "it changed while it was sent, or the source's disk is failing; push again",
-                ),
-            );
-        }
-        if durable {
-            self.file.finish_durable()
-        } else {
-            self.file.finish()
-        }
-    }
 }

@@ -12,7 +12,8 @@ use pefo_core::generation::spool::Form;
 use pefo_core::progress::Silent;
 use pefo_transport::{Connection, Purpose, serve};
 
-use crate::pair::{Pair, Replay, at, scratch, state};
+use crate::pair::{Pair, at, scratch, state};
+use crate::streams::Replay;
 
 const FILES: [(&str, &str); 2] = [("a", "1"), ("b", "22")];
 

@@ -9,11 +9,15 @@
 )]
 
 mod cuts;
+mod deltas;
 mod hostile;
 mod link;
 mod pair;
 mod power;
+mod planted;
 mod push;
 mod refusals;
 mod requests;
+mod resume;
 mod spool;
+mod streams;

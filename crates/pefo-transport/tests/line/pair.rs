@@ -1,10 +1,9 @@
 //! Two masters in one directory: A active and B its spare, with a receiver at hand.
 
 use std::collections::BTreeMap;
-use std::io::{Cursor, Read, Write};
+use std::io::Cursor;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 
 use pefo_core::ack::Ack;
 use pefo_core::clock::{SystemClock, Timestamp};
@@ -20,10 +19,12 @@ use pefo_core::reign::{Epoch, Reign, Role, Station};
 use pefo_core::sealing::UnsealingKey;
 use pefo_core::{Certname, RelPath, Result};
 use pefo_transport::frame::{self, Frame, PREAMBLE};
-use pefo_transport::message::{Hello, Protocols, Refuse};
+use pefo_transport::message::{Capabilities, Hello, Protocols, Refuse};
 use pefo_transport::{
     Connection, Introduced, Limits, Purpose, Pushed, ReceiverOptions, Served, serve,
 };
+
+use crate::streams::{Cut, Recorded, Recording};
 
 pub(crate) struct Pair {
     pub(crate) dir: tempfile::TempDir,
@@ -35,6 +36,8 @@ pub(crate) struct Pair {
     pub(crate) unsealing: UnsealingKey,
     pub(crate) station_a: Station,
     pub(crate) limits: Limits,
+    /// What the receiver's signatures are keyed with.
+    pub(crate) secret: Option<[u8; 32]>,
 }
 
 pub(crate) fn now() -> Timestamp {
@@ -77,6 +80,7 @@ impl Pair {
         let pair = Self {
             dir: scratch(),
             limits: Limits::default().free_bytes(0),
+            secret: Some([7; 32]),
             unsealing: UnsealingKey::ephemeral(),
             site,
             a,
@@ -105,7 +109,7 @@ impl Pair {
     }
 
     pub(crate) fn options(&self) -> ReceiverOptions {
-        ReceiverOptions::new(
+        let options = ReceiverOptions::new(
             self.spool(),
             self.dir.path().join("station.json"),
             self.acks(),
@@ -114,7 +118,11 @@ impl Pair {
             self.b.clone(),
             "pefo test",
         )
-        .limits(self.limits.clone())
+        .limits(self.limits.clone());
+        match self.secret {
+            Some(secret) => options.secret(secret),
+            None => options,
+        }
     }
 
     pub(crate) fn me(&self) -> Introduced {
@@ -249,6 +257,21 @@ impl Pair {
         })
     }
 
+    /// Plays a live sender whose line is cut after so many of its bytes.
+    pub(crate) fn cut(&self, outgoing: &Outgoing, bytes: usize) -> Result<Served> {
+        self.cut_on(outgoing, bytes, &Disk::new())
+    }
+
+    pub(crate) fn cut_on(&self, outgoing: &Outgoing, bytes: usize, disk: &Disk) -> Result<Served> {
+        let (pushed, served) = self.session(disk, |stream| {
+            let cut = Cut::after(bytes, stream);
+            let mut connection = Connection::over(cut, &self.me(), &Purpose::of(&DataSet::Ca))?;
+            connection.push(outgoing, &Silent)
+        });
+        drop(pushed);
+        served
+    }
+
     pub(crate) fn connect(&self, stream: UnixStream) -> Result<Connection> {
         Connection::over(stream, &self.me(), &Purpose::of(&DataSet::Ca))
     }
@@ -328,6 +351,18 @@ impl Pair {
             .collect()
     }
 
+    /// What was begun and stays for the next session.
+    pub(crate) fn partials(&self) -> Vec<String> {
+        let mut names: Vec<_> = std::fs::read_dir(self.ca())
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| spool::parse_partial(name).is_some())
+            .collect();
+        names.sort();
+        names
+    }
+
     /// Temp names in the data set's directory.
     pub(crate) fn temps(&self) -> usize {
         std::fs::read_dir(self.ca())
@@ -356,6 +391,17 @@ impl Pair {
     pub(crate) fn recite(&self, said: &[Frame]) -> (Vec<Frame>, Result<Served>) {
         let mut bytes = PREAMBLE.to_vec();
         for frame in [Frame::Hello(self.hello())].iter().chain(said) {
+            frame::encode(frame, &mut bytes).unwrap();
+        }
+        self.recite_bytes(&bytes, &Disk::new())
+    }
+
+    /// The same, for a sender that can all that we can, uncompressed.
+    pub(crate) fn recite_able(&self, said: &[Frame]) -> (Vec<Frame>, Result<Served>) {
+        let mut hello = self.hello();
+        hello.capabilities = Capabilities::OURS.words();
+        let mut bytes = PREAMBLE.to_vec();
+        for frame in [Frame::Hello(hello)].iter().chain(said) {
             frame::encode(frame, &mut bytes).unwrap();
         }
         self.recite_bytes(&bytes, &Disk::new())
@@ -416,7 +462,7 @@ pub(crate) fn frames(output: &[u8]) -> Vec<Frame> {
         .strip_prefix(PREAMBLE.as_slice())
         .expect("the preamble");
     let mut frames = Vec::new();
-    while let Some((frame, used)) = frame::decode(rest).unwrap() {
+    while let Some((frame, used)) = frame::decode_agreed(rest, Capabilities::OURS).unwrap() {
         frames.push(frame);
         rest = &rest[used..];
     }
@@ -432,61 +478,5 @@ pub(crate) fn refusal(frames: &[Frame]) -> Refuse {
     match frames.last() {
         Some(Frame::Refuse(refuse)) => refuse.clone(),
         other => panic!("no refusal but {other:?}"),
-    }
-}
-
-#[derive(Clone, Default)]
-pub(crate) struct Recorded {
-    pub(crate) said: Arc<Mutex<Vec<u8>>>,
-    pub(crate) heard: Arc<Mutex<Vec<u8>>>,
-}
-
-struct Recording<S> {
-    inner: S,
-    recorded: Recorded,
-}
-
-impl<S: Read> Read for Recording<S> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.recorded
-            .heard
-            .lock()
-            .unwrap()
-            .extend_from_slice(&buffer[..count]);
-        Ok(count)
-    }
-}
-
-impl<S: Write> Write for Recording<S> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let count = self.inner.write(bytes)?;
-        self.recorded
-            .said
-            .lock()
-            .unwrap()
-            .extend_from_slice(&bytes[..count]);
-        Ok(count)
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-/// Hears what was recorded, and is heard by nobody.
-pub(crate) struct Replay(pub(crate) Cursor<Vec<u8>>);
-
-impl Read for Replay {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        self.0.read(buffer)
-    }
-}
-
-impl Write for Replay {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }

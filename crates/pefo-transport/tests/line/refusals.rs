@@ -12,7 +12,8 @@ use pefo_transport::frame::{self, Frame, PREAMBLE};
 use pefo_transport::message::{Need, Offer, Protocols, Shape, Welcome};
 use pefo_transport::{Connection, Introduced, Limits, Purpose, check_original_command};
 
-use crate::pair::{Pair, Replay, at, refusal, state};
+use crate::pair::{Pair, at, refusal, state};
+use crate::streams::Replay;
 
 fn shown(error: &Error) -> String {
     format!(

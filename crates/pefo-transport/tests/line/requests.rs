@@ -19,7 +19,8 @@ use pefo_transport::frame::{self, Frame, PREAMBLE};
 use pefo_transport::message::{AnswerHead, Capabilities, Refuse, Welcome};
 use pefo_transport::{Connection, Purpose, Served};
 
-use crate::pair::{Pair, Replay, now, refusal};
+use crate::pair::{Pair, now, refusal};
+use crate::streams::Replay;
 
 fn nonce(n: u8) -> Nonce {
     Nonce::from_random([n; 16])

@@ -36,7 +36,9 @@ fn a_line_that_breaks_in_a_push_is_opened_anew_and_the_push_goes_through() {
         .unwrap();
     assert_eq!(pushed.files_sent, 1);
     assert!(line.connections().0 >= 2);
-    assert!(line.passed(Direction::Forward) > 13_000_000);
+    // It went on where the line had broken.
+    assert!(pushed.bytes_saved > 1_000_000, "{pushed:?}");
+    assert!(line.passed(Direction::Forward) < 12_000_000);
     world.verify(&outgoing);
 }
 

@@ -139,9 +139,8 @@ impl World {
             tool: "pefo test",
         };
         // Not compressible, not constant: a byte lost or doubled shows.
-        let content = (0..bytes)
-            .map(|n| ((n * 2_654_435_761) >> 13) as u8)
-            .collect();
+        let mut content = vec![0; bytes];
+        blake3::Hasher::new().finalize_xof().fill(&mut content);
         let items = vec![Item::open(RelPath::new("large").unwrap(), 0o600, content)];
         let description = Description {
             products: Default::default(),
@@ -163,7 +162,7 @@ impl World {
         entries
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .filter(|name| name != ".pefo-lock")
-            .partition(|name| is_temp_name(name))
+            .partition(|name| is_temp_name(name) || spool::parse_partial(name).is_some())
     }
 
     /// Root's own check.
