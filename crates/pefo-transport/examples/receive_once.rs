@@ -14,6 +14,7 @@ use std::time::Duration;
 use pefo_core::clock::SystemClock;
 use pefo_core::disk::Disk;
 use pefo_core::generation::Site;
+use pefo_core::keys::{random_bytes, system_random};
 use pefo_core::{Certname, Error, Result};
 use pefo_transport::receive::IdleLimited;
 use pefo_transport::{ReceiverOptions, check_original_command, serve};
@@ -49,7 +50,8 @@ fn run() -> Result<()> {
     let keys = arguments
         .map(|key| key.parse())
         .collect::<Result<Vec<_>>>()?;
-    let options = ReceiverOptions::new(spool, station, acks, keys, site, certname, "receive_once");
+    let options = ReceiverOptions::new(spool, station, acks, keys, site, certname, "receive_once")
+        .secret(random_bytes(&system_random())?);
 
     let descriptor = |fd: std::os::fd::BorrowedFd<'_>| {
         fd.try_clone_to_owned().map(File::from).map_err(|error| {

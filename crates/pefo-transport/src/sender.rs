@@ -4,6 +4,7 @@
 //! may come earlier, and ends the session. After any error the connection has ended: open a new one
 //! (tens of milliseconds) and push again. A generation that did arrive is then answered *already*.
 
+mod greeting;
 mod push;
 mod requests;
 
@@ -11,73 +12,16 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
 use pefo_core::cancel::Cancel;
-use pefo_core::generation::{DataSet, Position, Site};
-use pefo_core::reign::{Role, Station};
-use pefo_core::{Certname, Error, ErrorKind, Result};
+use pefo_core::generation::{DataSet, Position};
+use pefo_core::{Error, ErrorKind, Result};
 
 use crate::frame::Frame;
 use crate::link::{LinkOptions, or_cancelled};
-use crate::message::{AcksQuery, Capabilities, Hello, Protocols, Purpose, Welcome};
+use crate::message::{AcksQuery, Capabilities, Hello, Protocols, Purpose};
 use crate::session::{Session, Side};
 use crate::wire::{self, Plain, Stream, Wire};
 
-/// Who we are.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Introduced {
-    /// The pair.
-    pub site: Site,
-    /// This master.
-    pub certname: Certname,
-    /// Its role and the signed record of its reign.
-    pub station: Station,
-    /// This pefo, such as `pefo 0.1.0`.
-    pub tool: String,
-    /// At which of zstd's levels is compressed what is sent, where the peer can; 0 never.
-    pub compression: i32,
-}
-
-impl Introduced {
-    /// The level that is usual: zstd's fastest, which a line of 1 Gbit/s does not wait for.
-    pub const COMPRESSION: i32 = 1;
-
-    /// This master, as its station file says.
-    pub fn new(site: Site, certname: Certname, station: Station, tool: impl Into<String>) -> Self {
-        Self {
-            site,
-            certname,
-            station,
-            tool: tool.into(),
-            compression: Self::COMPRESSION,
-        }
-    }
-
-    /// Sets at which of zstd's levels is compressed; 0 never.
-    #[must_use]
-    pub const fn compression(mut self, level: i32) -> Self {
-        self.compression = level;
-        self
-    }
-}
-
-/// Who the other side says it is. The line proves its host key; the reign record proves itself by its
-/// signature ([`pefo_core::reign::check`]); the rest is for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Peer {
-    /// Its certname.
-    pub certname: Certname,
-    /// Its role.
-    pub role: Role,
-    /// Its pefo.
-    pub tool: String,
-    /// The signed record of the reign it lives under, unchecked.
-    pub reign: String,
-    /// The protocol both speak.
-    pub protocol: u16,
-    /// What both can do beyond the protocol's base.
-    pub capabilities: Capabilities,
-}
+pub use greeting::{Introduced, Peer};
 
 /// How a push ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,7 +151,7 @@ impl Connection {
             }
         };
         sent?;
-        let peer = introduce(welcome, me)?;
+        let peer = greeting::introduce(welcome, me)?;
         session.agree(peer.capabilities);
         wire.agree(peer.capabilities, me.compression);
         Ok(Self {
@@ -393,40 +337,6 @@ fn answer(
         Frame::Refuse(refuse) => Err(refuse.into_error(peer)),
         frame => Ok(frame),
     }
-}
-
-fn introduce(welcome: Welcome, me: &Introduced) -> Result<Peer> {
-    let ours = Protocols::OURS;
-    if !(ours.min..=ours.max).contains(&welcome.protocol) {
-        return Err(Error::new(
-            ErrorKind::Protocol,
-            format!(
-                "the peer chose protocol {}, this pefo speaks {ours}",
-                welcome.protocol
-            ),
-        )
-        .hint("upgrade pefo on the older of the two masters"));
-    }
-    if welcome.site != me.site {
-        return Err(Error::refused(
-            "site",
-            format!(
-                "{} belongs to site {}, this master to {}",
-                welcome.certname,
-                welcome.site.as_str(),
-                me.site.as_str()
-            ),
-        )
-        .hint("pair the two masters: pefo init"));
-    }
-    Ok(Peer {
-        certname: welcome.certname,
-        role: welcome.role,
-        tool: crate::message::plain(&welcome.tool),
-        reign: welcome.reign,
-        protocol: welcome.protocol,
-        capabilities: Capabilities::OURS.agree(&welcome.capabilities),
-    })
 }
 
 fn unexpected(frame: &Frame) -> Error {

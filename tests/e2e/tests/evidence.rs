@@ -33,7 +33,9 @@ fn walk(root: &Path, dir: &Path, found: &mut Tree) {
             String::new()
         };
         let name = path.strip_prefix(root).unwrap().to_owned();
-        let is_lock = name.to_string_lossy().ends_with(".lock") || name.ends_with(".pefo-lock");
+        let is_lock = name.to_string_lossy().ends_with(".lock")
+            || name.ends_with(".pefo-lock")
+            || name.ends_with(".pefo-claim");
         if !is_lock {
             let mode = meta.permissions().mode();
             found.insert(

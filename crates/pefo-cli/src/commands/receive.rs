@@ -1,13 +1,14 @@
 //! `pefo receive`: one session of the peer's, as sshd's forced command, in the transfer account.
 
 use std::fs::File;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use pefo_core::keys::{random_bytes, system_random};
 use pefo_core::{Error, ErrorKind, Result};
-use pefo_transport::receive::{self, IdleLimited, Limits, ReceiverOptions};
+use pefo_transport::receive::{self, IdleLimited, Limits, Origin, ReceiverOptions, Succession};
 
 use crate::TOOL;
 use crate::host::Host;
@@ -33,13 +34,36 @@ pub(super) fn run(config: &Path) -> ExitCode {
 }
 
 fn serve(config: &Path) -> Result<()> {
-    let asked = std::env::var_os("SSH_ORIGINAL_COMMAND")
-        .map(|command| command.to_string_lossy().into_owned());
-    receive::check_original_command(asked.as_deref())?;
-    let host = Host::load(config)?;
+    let [connection, asked] = ["SSH_CONNECTION", "SSH_ORIGINAL_COMMAND"].map(|name| {
+        let value = std::env::var_os(name)?;
+        Some(value.to_string_lossy().into_owned())
+    });
+    let origin = Origin::new(connection.as_deref(), asked.as_deref());
+    let allowed = receive::check_original_command(asked.as_deref());
+    let host = match (Host::load(config), &allowed) {
+        (Ok(host), _) => host,
+        (Err(error), Ok(())) => return Err(error),
+        (Err(_), Err(_)) => return allowed,
+    };
+    if let Err(error) = allowed {
+        let spool = &host.config.site.spool_dir;
+        let nothing = receive::Served::default();
+        let (disk, clock) = (&host.disk, &*host.clock);
+        // That it cannot be written down changes nothing about the answer.
+        drop(receive::journal::record(
+            disk,
+            clock,
+            spool,
+            &origin,
+            &nothing,
+            Some(&error),
+        ));
+        return Err(error);
+    }
     let me = host.introduction()?;
     let mut keys = vec![me.signing];
     keys.extend(host.peer_keys()?);
+    let succession = Succession::new(host.clock.clone());
     let options = ReceiverOptions::new(
         host.config.site.spool_dir.clone(),
         host.station_path(),
@@ -50,20 +74,21 @@ fn serve(config: &Path) -> Result<()> {
         TOOL,
     )
     .answers(host.answers())
-    .limits(Limits::default().keep(host.config.retention.generations));
-    let stdin = std::io::stdin();
-    let line = stdin.as_fd().try_clone_to_owned().map_err(|error| {
-        Error::new(ErrorKind::Io, "take standard input over").with_source(error)
-    })?;
+    .limits(Limits::default().keep(host.config.retention.generations))
+    .secret(random_bytes(&system_random())?)
+    .succession(succession.clone())
+    .origin(origin);
     // A peer that says nothing for so long is gone, whatever TCP believes.
-    let mut line = IdleLimited::new(File::from(line), IDLE_LIMIT);
-    let served = receive::serve(
-        &mut line,
-        &mut std::io::stdout().lock(),
-        &options,
-        &host.disk,
-        &*host.clock,
-    )?;
+    let line = |stream: BorrowedFd<'_>| {
+        let stream = stream.try_clone_to_owned().map_err(|error| {
+            Error::new(ErrorKind::Io, "take standard input and output over").with_source(error)
+        })?;
+        let line = IdleLimited::new(File::from(stream), IDLE_LIMIT);
+        Ok::<_, Error>(line.succession(succession.clone()))
+    };
+    let mut input = line(std::io::stdin().as_fd())?;
+    let mut output = line(std::io::stdout().as_fd())?;
+    let served = receive::serve(&mut input, &mut output, &options, &host.disk, &*host.clock)?;
     tracing::info!(?served, "session ended");
     Ok(())
 }

@@ -3,6 +3,7 @@
 use pefo_core::disk::{Attributes, Disk, read_capped};
 use pefo_core::generation::spool::noted_reign_path;
 use pefo_core::generation::{Manifest, Position};
+use pefo_core::keys::KeyId;
 use pefo_core::reign::{self, Reign, Role, Standing, Station};
 use pefo_core::{Error, ErrorKind, Result};
 
@@ -29,8 +30,13 @@ pub(super) fn stand(options: &ReceiverOptions) -> Result<Stand> {
     Ok(Stand { station, reign })
 }
 
-/// Whether the peer may talk to us at all.
-pub(super) fn greet(options: &ReceiverOptions, disk: &Disk, hello: &Hello) -> Result<Stand> {
+/// Whether the peer may talk to us at all; and the key of the reign it lives under, where a paired key
+/// has signed that.
+pub(super) fn greet(
+    options: &ReceiverOptions,
+    disk: &Disk,
+    hello: &Hello,
+) -> Result<(Stand, Option<KeyId>)> {
     if hello.site != options.site {
         return Err(Error::refused(
             "site",
@@ -61,11 +67,12 @@ pub(super) fn greet(options: &ReceiverOptions, disk: &Disk, hello: &Hello) -> Re
             tracing::warn!(%error, "a newer reign could not be noted");
         }
     }
-    if hello.purpose != Purpose::ask() {
-        let theirs = theirs?;
-        stand.reign.admit(theirs.epoch, &theirs.holder)?;
+    if hello.purpose == Purpose::ask() {
+        return Ok((stand, theirs.ok().map(|theirs| theirs.holder)));
     }
-    Ok(stand)
+    let theirs = theirs?;
+    stand.reign.admit(theirs.epoch, &theirs.holder)?;
+    Ok((stand, Some(theirs.holder)))
 }
 
 /// A newer reign is root's to accept; it learns of it from here. What was noted of a still newer one

@@ -10,9 +10,11 @@
 //!
 //! [`serve`] writes nothing but frames to its output.
 
+mod claim;
 mod gate;
 mod idle;
 mod intake;
+pub mod journal;
 mod newest;
 mod partial;
 mod payload;
@@ -34,7 +36,9 @@ use pefo_core::{Certname, Error, Result};
 
 use crate::message::Purpose;
 
+pub use claim::Succession;
 pub use idle::IdleLimited;
+pub use journal::Origin;
 
 /// How much one session may take, and how much is kept.
 #[derive(Debug, Clone)]
@@ -134,8 +138,12 @@ pub struct ReceiverOptions {
     /// How much is taken.
     pub limits: Limits,
     /// Random bytes of this session alone, which signatures are keyed with; without them no deltas are
-    /// asked for.
+    /// asked for and no session is succeeded.
     pub secret: Option<[u8; 32]>,
+    /// Lets a newer session of the same peer take this one's place.
+    pub succession: Option<Succession>,
+    /// Where the session came from; where it is known, the session is written down in the spool's log.
+    pub origin: Option<Origin>,
 }
 
 impl ReceiverOptions {
@@ -161,6 +169,8 @@ impl ReceiverOptions {
             tool: tool.into(),
             limits: Limits::default(),
             secret: None,
+            succession: None,
+            origin: None,
         }
     }
 
@@ -168,6 +178,20 @@ impl ReceiverOptions {
     #[must_use]
     pub fn answers(mut self, dir: impl Into<PathBuf>) -> Self {
         self.answers = dir.into();
+        self
+    }
+
+    /// Lets a newer session of the same peer take this one's place; needs a secret.
+    #[must_use]
+    pub fn succession(mut self, succession: Succession) -> Self {
+        self.succession = Some(succession);
+        self
+    }
+
+    /// Writes the session down in the spool's log.
+    #[must_use]
+    pub fn origin(mut self, origin: Origin) -> Self {
+        self.origin = Some(origin);
         self
     }
 
@@ -186,7 +210,7 @@ impl ReceiverOptions {
     }
 }
 
-/// What a session that ended in order has done.
+/// What a session has done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Served {
@@ -220,7 +244,14 @@ pub fn serve(
     disk: &Disk,
     clock: &dyn Clock,
 ) -> Result<Served> {
-    service::Service::new(input, output, options, disk, clock).run()
+    let (served, ended) = service::Service::new(input, output, options, disk, clock).run();
+    if let Some(origin) = &options.origin {
+        let failed = ended.as_ref().err();
+        if let Err(error) = journal::record(disk, clock, &options.spool, origin, &served, failed) {
+            tracing::warn!(%error, "the session could not be written down");
+        }
+    }
+    ended.map(|()| served)
 }
 
 /// Lets pass what a client may ask for of a forced command (sshd's `SSH_ORIGINAL_COMMAND`): nothing, or

@@ -227,7 +227,6 @@ fn digests_in(root: &Rooted, dir: &str) -> Result<BTreeSet<Digest>> {
 /// Another partial, which the one of this session takes from.
 #[derive(Debug)]
 pub(super) struct Source {
-    pub(super) name: RelPath,
     root: Rooted,
     /// Its files, as its own manifest has them.
     files: HashMap<(Digest, u64), RelPath>,
@@ -238,10 +237,10 @@ impl Source {
     /// Opens one; `manifest` makes one of signed bytes, if a paired key signed them.
     pub(super) fn open(
         room: &Rooted,
-        name: RelPath,
+        name: &RelPath,
         manifest: impl Fn(&[u8]) -> Result<Manifest>,
     ) -> Result<Self> {
-        let root = room.dir(&name)?;
+        let root = room.dir(name)?;
         let document = root
             .reading()?
             .read(&rel(spool::MANIFEST)?, Manifest::MAX_BYTES);
@@ -250,7 +249,6 @@ impl Source {
         let files = files.map(|manifest| manifest.files).unwrap_or_default();
         let data = rel(spool::DATA)?;
         Ok(Self {
-            name,
             data: match root.stat(&data)? {
                 Some(_) => Some(root.dir(&data)?),
                 None => None,

@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use pefo_core::ack::Ack;
+use pefo_core::clock::Clock;
 use pefo_core::digest::{Digest, Hasher};
 use pefo_core::disk::{Disk, Rooted, is_temp_name, read_capped};
 use pefo_core::generation::spool::{self, Form};
@@ -16,6 +17,7 @@ use pefo_core::lock::Lock;
 use pefo_core::{Error, ErrorKind, RelPath, Result};
 
 use super::ReceiverOptions;
+use super::claim::{self, Claimant};
 use super::intake::{Intake, Terms};
 use super::newest::Newest;
 use super::partial::{self, PRIVATE_DIR, PRIVATE_FILE, Partial, Source, rel};
@@ -39,7 +41,9 @@ impl<'a> Room<'a> {
     pub(super) fn open(
         options: &'a ReceiverOptions,
         disk: &Disk,
+        clock: &dyn Clock,
         dataset: &DataSet,
+        claimant: Option<&Claimant>,
     ) -> Result<Self> {
         if !options.spool.is_dir() {
             return Err(Error::new(
@@ -49,20 +53,17 @@ impl<'a> Room<'a> {
             .hint("make it for the transfer account: pefo init passive"));
         }
         let root = dataset_root(&Rooted::open(disk, &options.spool)?, dataset)?;
-        let lock = Lock::take(&root.path().join(spool::LOCK)).map_err(|error| {
-            if error.kind() == ErrorKind::Locked {
-                Error::new(
-                    ErrorKind::Locked,
-                    format!(
-                        "another session is sending {dataset} to {}",
-                        options.certname
-                    ),
-                )
-                .hint("it ends by itself, also when its line is dead; try again later")
-            } else {
-                error
-            }
-        })?;
+        let busy = || {
+            Error::new(
+                ErrorKind::Locked,
+                format!(
+                    "another session is sending {dataset} to {}",
+                    options.certname
+                ),
+            )
+            .hint("it ends by itself, also when its line is dead; try again later")
+        };
+        let lock = claim::take(&root, claimant, clock, busy)?;
         for (name, _) in root.reading()?.entries(spool::MAX_GENERATIONS)? {
             if is_temp_name(name.as_str()) {
                 root.remove_tree(&name)?;
@@ -171,9 +172,7 @@ impl<'a> Room<'a> {
     ) -> Result<Intake<'m>> {
         let partial = Partial::begin(&self.root, manifest.position(), document)?;
         let others = self.others(&partial)?;
-        let open = |name: &RelPath| {
-            Source::open(&self.root, name.clone(), |document| self.check(document))
-        };
+        let open = |name: &RelPath| Source::open(&self.root, name, |document| self.check(document));
         let sources = others.iter().map(open).collect::<Result<Vec<_>>>()?;
         let newest = if reuse { self.newest() } else { None };
         let intake = Intake::begin(manifest, partial, &sources, newest, terms)?;

@@ -11,11 +11,12 @@ use pefo_core::disk::{Attributes, Disk, read_capped};
 use pefo_core::generation::{DataSet, spool};
 use pefo_core::heartbeat::Heartbeat;
 use pefo_core::request::Nonce;
-use pefo_core::{Error, Result};
+use pefo_core::{Digest, Error, ErrorKind, Result};
 
+use super::claim::Claimant;
 use super::room::{Room, ack_path};
 use super::talk::Talk;
-use super::{ReceiverOptions, Served, gate, requests};
+use super::{ReceiverOptions, Served, Succession, gate, requests};
 use crate::exchange::{Turn as _, out_of_turn, say_data};
 use crate::frame::{Frame, MAX_PAYLOAD_BYTES};
 use crate::message::{AckSet, AcksQuery, AnswerHead, Capabilities, Hello, Protocols, Welcome};
@@ -25,6 +26,8 @@ pub(super) struct Service<'a> {
     talk: Talk<'a>,
     options: &'a ReceiverOptions,
     disk: &'a Disk,
+    clock: &'a dyn Clock,
+    claimant: Option<Claimant>,
     rooms: BTreeMap<DataSet, Room<'a>>,
     /// Bytes of all generations here, once they were counted.
     used_bytes: Option<u64>,
@@ -47,21 +50,36 @@ impl<'a> Service<'a> {
             talk: Talk::new(Duplex { input, output }, frame_time),
             options,
             disk,
+            clock,
+            claimant: None,
             rooms: BTreeMap::new(),
             used_bytes: None,
             served: Served::default(),
         }
     }
 
-    pub(super) fn run(mut self) -> Result<Served> {
-        match self.converse() {
-            Ok(()) => Ok(self.served),
-            Err(error) => {
-                tracing::warn!(%error, "session refused");
-                self.talk.refuse(&error);
-                Err(error)
-            }
+    /// Serves the session to its end; what it has done before an error is done.
+    pub(super) fn run(mut self) -> (Served, Result<()>) {
+        let ended = self.converse().map_err(|error| {
+            let error = self.superseded(error);
+            tracing::warn!(%error, "session refused");
+            self.talk.refuse(&error);
+            error
+        });
+        (self.served, ended)
+    }
+
+    /// A line that was given up for a newer session's sake.
+    fn superseded(&self, error: Error) -> Error {
+        let succession = self.options.succession.as_ref();
+        if !succession.is_some_and(Succession::was_superseded) {
+            return error;
         }
+        Error::new(
+            ErrorKind::Locked,
+            "a newer session of the same master has taken this one's place",
+        )
+        .with_source(error)
     }
 
     fn converse(&mut self) -> Result<()> {
@@ -97,7 +115,7 @@ impl<'a> Service<'a> {
     }
 
     fn greet(&mut self, hello: Hello) -> Result<()> {
-        let stand = gate::greet(self.options, self.disk, &hello)?;
+        let (stand, key) = gate::greet(self.options, self.disk, &hello)?;
         let protocol = Protocols::OURS.common(hello.protocol);
         let welcome = Welcome {
             protocol: protocol.unwrap_or(Protocols::OURS.max),
@@ -108,6 +126,19 @@ impl<'a> Service<'a> {
             reign: stand.station.current,
             capabilities: Capabilities::OURS.words(),
         };
+        let ReceiverOptions {
+            secret, succession, ..
+        } = self.options;
+        if let (Some(secret), Some(succession), Some(key)) = (secret, succession, key) {
+            let id = blake3::derive_key("pefo receiver session id v1", secret);
+            self.claimant = Some(Claimant {
+                succession: succession.clone(),
+                id: Digest::from_bytes(id).short(),
+                certname: hello.certname.clone(),
+                purpose: hello.purpose.clone(),
+                key,
+            });
+        }
         self.served.peer = Some(hello.certname);
         self.served.purpose = Some(hello.purpose);
         let agreed = Capabilities::OURS.agree(&hello.capabilities);

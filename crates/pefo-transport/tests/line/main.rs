@@ -11,6 +11,7 @@
 mod cuts;
 mod deltas;
 mod hostile;
+mod journal;
 mod link;
 mod pair;
 mod power;
@@ -21,3 +22,4 @@ mod requests;
 mod resume;
 mod spool;
 mod streams;
+mod supersede;

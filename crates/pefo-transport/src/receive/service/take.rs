@@ -18,7 +18,13 @@ impl<'a> Service<'a> {
     fn room(&mut self, dataset: &DataSet) -> Result<&Room<'a>> {
         Ok(match self.rooms.entry(dataset.clone()) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(Room::open(self.options, self.disk, dataset)?),
+            Entry::Vacant(entry) => entry.insert(Room::open(
+                self.options,
+                self.disk,
+                self.clock,
+                dataset,
+                self.claimant.as_ref(),
+            )?),
         })
     }
 
