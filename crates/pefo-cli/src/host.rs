@@ -7,6 +7,7 @@
 //! STATE/public/acks/DATASET.ack                      what this host has applied, signed
 //! STATE/public/answers/NONCE.answer                  what this host has answered to a request, signed
 //! STATE/sent/DATASET.json                            active: the last position given out
+//! STATE/outgoing/DATASET.json, DATASET/POSITION/…    active: a generation that a peer still lacks
 //! STATE/delivered/PEER/DATASET.json                  active: what each peer's spool has received
 //! STATE/acks/PEER/DATASET.ack                        active: what each peer has proved to have applied
 //! STATE/accepted/DATASET.json, store/DATASET/…       passive: what was accepted, and root's own copy

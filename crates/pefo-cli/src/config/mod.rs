@@ -102,6 +102,19 @@ pub struct Transport {
     pub connect_timeout: u64,
     /// Seconds.
     pub io_timeout: u64,
+    /// How what is sent is compressed, where the peer can.
+    pub compression: Compression,
+}
+
+/// `transport.compression`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// At its fastest level, and not where it is in vain.
+    #[default]
+    Zstd,
+    /// Not at all.
+    None,
 }
 
 impl Default for Transport {
@@ -112,6 +125,7 @@ impl Default for Transport {
             host_keys: vec!["/etc/ssh/ssh_host_ed25519_key.pub".into()],
             connect_timeout: 10,
             io_timeout: 60,
+            compression: Compression::Zstd,
         }
     }
 }
@@ -388,6 +402,7 @@ mod tests {
             full.transport.connect_timeout,
             minimal.transport.connect_timeout
         );
+        assert_eq!(full.transport.compression, minimal.transport.compression);
         let written = toml::Table::try_from(&full).unwrap();
         let example: toml::Table = uncommented().parse().unwrap();
         for (section, keys) in &written {
@@ -422,6 +437,10 @@ mod tests {
             (
                 "[site]\ncertname = \"a.lab\"\nspool_dir = \"/var/lib/pefo/spool\"",
                 "lie within one another",
+            ),
+            (
+                "[site]\ncertname = \"a.lab\"\n[transport]\ncompression = \"gzip\"",
+                "line 4",
             ),
             ("[site", "line 1"),
         ] {

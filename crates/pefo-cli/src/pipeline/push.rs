@@ -1,5 +1,7 @@
 //! The active's half: snapshot → generation → transfer, to every peer.
 
+mod take_up;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -16,11 +18,14 @@ use pefo_core::{Certname, Digest, Error, ErrorKind, Result};
 use pefo_transport::{Connection, Introduced, Purpose, SshTarget};
 use serde_json::json;
 
+use super::kept::Kept;
 use super::{ca, db, nc};
 use crate::TOOL;
 use crate::arguments::Change;
+use crate::config::Compression;
 use crate::host::{Delivered, Host};
 use crate::outcome::Report;
+use take_up::TakenUp;
 
 /// What a data set's library collected, ready to become a generation.
 pub struct Collected {
@@ -60,6 +65,27 @@ pub fn run(host: &Host, dataset: &DataSet, change: &Change, seed: bool) -> Resul
     let (me, key) = (host.introduction()?, host.signing_key()?);
     let peers = host.peers()?;
     let recipients: Vec<Recipient> = peers.iter().map(|peer| peer.sealing.clone()).collect();
+    let push = Push {
+        host,
+        dataset,
+        me,
+        key,
+        reign,
+        seed,
+        accepts_rollback: change.accept.iter().any(|rule| rule == ROLLED_BACK),
+    };
+    let taken_up = if change.dry_run {
+        TakenUp::default()
+    } else {
+        push.take_up(&peers)?
+    };
+    if taken_up.behind.len() == peers.len() {
+        let errors = taken_up.behind.into_values().collect();
+        return Ok(nobody_served(
+            json!({ "sent": [], "unchanged": [] }),
+            errors,
+        ));
+    }
     let scratch = Scratch::new(host, dataset)?;
     let collected = match dataset {
         DataSet::Ca => ca::collect(host, &peers, seed, &recipients)?,
@@ -84,17 +110,19 @@ pub fn run(host: &Host, dataset: &DataSet, change: &Change, seed: bool) -> Resul
             text,
         ));
     }
-    let accepts_rollback = change.accept.iter().any(|rule| rule == ROLLED_BACK);
-    Push {
-        host,
-        dataset,
-        me,
-        key,
-        reign,
-        seed,
-        accepts_rollback,
-    }
-    .send(&peers, collected)
+    push.send(&peers, collected, taken_up)
+}
+
+/// No peer was served: the first error says how it ended.
+fn nobody_served(details: serde_json::Value, errors: Vec<Error>) -> Report {
+    let mut errors = errors.into_iter();
+    let first = errors
+        .next()
+        .unwrap_or_else(|| Error::new(ErrorKind::Config, "no peer is paired"));
+    let mut report = Report::failed(first);
+    report.details = details;
+    report.errors.extend(errors);
+    report
 }
 
 fn join(names: &[&Certname]) -> String {
@@ -106,7 +134,22 @@ fn join(names: &[&Certname]) -> String {
 }
 
 impl Push<'_> {
-    fn send(&self, peers: &[Introduction], collected: Collected) -> Result<Report> {
+    fn delivered(&self, peer: &Introduction, position: Position, state: Digest) -> Result<()> {
+        let delivered = Delivered {
+            position,
+            state,
+            time: self.host.clock.now(),
+        };
+        let path = self.host.delivered_path(&peer.certname, self.dataset);
+        self.host.store_json(&path, &delivered, 0o600)
+    }
+
+    fn send(
+        &self,
+        peers: &[Introduction],
+        collected: Collected,
+        taken_up: TakenUp,
+    ) -> Result<Report> {
         let Collected {
             meaning,
             items,
@@ -126,31 +169,42 @@ impl Push<'_> {
         )?;
         let mut given_out = false;
         let (mut sent, mut unchanged, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+        let TakenUp {
+            sent: again,
+            mut behind,
+        } = taken_up;
         for peer in peers {
+            if let Some(error) = behind.remove(&peer.certname) {
+                errors.push(error);
+                continue;
+            }
             match self.serve(peer, meaning, &outgoing, &mut given_out) {
                 Ok(true) => sent.push(&peer.certname),
                 Ok(false) => unchanged.push(&peer.certname),
                 Err(error) => errors.push(error.context(&peer.certname)),
             }
         }
+        if errors.is_empty() {
+            Kept::of(self.host, self.dataset).clear();
+        }
         let details = json!({
             "generation": given_out.then(|| position.to_string()),
             "summary": summary,
             "sent": sent,
             "unchanged": unchanged,
+            "taken_up": again,
         });
         if sent.is_empty() && unchanged.is_empty() {
-            // No peer was served: the first error says how it ended.
-            let mut errors = errors.into_iter();
-            let first = errors
-                .next()
-                .unwrap_or_else(|| Error::new(ErrorKind::Config, "no peer is paired"));
-            let mut report = Report::failed(first);
-            report.details = details;
-            report.errors.extend(errors);
-            return Ok(report);
+            return Ok(nobody_served(details, errors));
         }
-        let report = if sent.is_empty() {
+        let report = if sent.is_empty() && !again.is_empty() {
+            let names = join(&again.iter().collect::<Vec<_>>());
+            let text = format!(
+                "{}: brought what {names} still lacked; {text}\n",
+                self.dataset
+            );
+            Report::ok(details, text)
+        } else if sent.is_empty() {
             Report::unchanged(details, format!("{}: unchanged; {text}\n", self.dataset))
         } else {
             Report::ok(
@@ -228,18 +282,10 @@ impl Push<'_> {
                     &self.host.record_path("sent", self.dataset),
                 )?;
                 *given_out = true;
+                Kept::of(self.host, self.dataset).keep(outgoing, meaning);
             }
             connection.push(outgoing, &Silent)?;
-            let delivered = Delivered {
-                position: outgoing.position(),
-                state: meaning,
-                time: self.host.clock.now(),
-            };
-            self.host.store_json(
-                &self.host.delivered_path(&peer.certname, self.dataset),
-                &delivered,
-                0o600,
-            )?;
+            self.delivered(peer, outgoing.position(), meaning)?;
         }
         let heartbeat = self.heartbeat(peer)?;
         connection.heartbeat(&heartbeat)?;
@@ -296,7 +342,12 @@ pub fn connect(
     target.connect_timeout = Duration::from_secs(settings.connect_timeout);
     target.io_timeout = Duration::from_secs(settings.io_timeout);
     let (station, _) = host.station()?;
-    let introduced = Introduced::new(me.site.clone(), me.certname.clone(), station, TOOL);
+    let level = match settings.compression {
+        Compression::Zstd => Introduced::COMPRESSION,
+        Compression::None => 0,
+    };
+    let introduced =
+        Introduced::new(me.site.clone(), me.certname.clone(), station, TOOL).compression(level);
     Connection::open(&target, &introduced, purpose)
 }
 

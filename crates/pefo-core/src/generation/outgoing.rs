@@ -1,4 +1,6 @@
-//! Making generations on the active.
+//! Making generations on the active, and keeping them until they are delivered.
+
+mod kept;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,6 +22,8 @@ use crate::path::RelPath;
 use crate::record;
 use crate::reign::Epoch;
 use crate::sealing::{Recipient, seal, seal_stream};
+
+pub use kept::drop_kept;
 
 /// On whose behalf generations are made.
 #[derive(Debug, Clone, Copy)]
