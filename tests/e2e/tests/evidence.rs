@@ -33,10 +33,12 @@ fn walk(root: &Path, dir: &Path, found: &mut Tree) {
             String::new()
         };
         let name = path.strip_prefix(root).unwrap().to_owned();
-        let is_lock = name.to_string_lossy().ends_with(".lock")
+        // Locks, and the log of those who came, tell of nothing that was received.
+        let is_aside = name.to_string_lossy().ends_with(".lock")
             || name.ends_with(".pefo-lock")
-            || name.ends_with(".pefo-claim");
-        if !is_lock {
+            || name.ends_with(".pefo-claim")
+            || name.to_string_lossy().starts_with("receive.log");
+        if !is_aside {
             let mode = meta.permissions().mode();
             found.insert(
                 name,

@@ -22,3 +22,4 @@ mod peers;
 mod puppetservers;
 mod requests;
 mod spool;
+mod taken_up;

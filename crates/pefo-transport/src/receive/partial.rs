@@ -15,6 +15,7 @@
 //! position is published, or when the sender abandons it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::os::unix::fs::MetadataExt as _;
 
 use pefo_core::disk::{Attributes, EntryKind, Rooted, Standing};
 use pefo_core::generation::spool;
@@ -25,6 +26,8 @@ pub(super) const PRIVATE_FILE: Attributes = Attributes::mode(0o600);
 pub(super) const PRIVATE_DIR: u32 = 0o700;
 const INCOMING: &str = "incoming";
 const WHOLE: &str = "whole";
+/// A long batch's file.
+pub(super) const BATCH: &str = "batch";
 const NEXT: &str = ".next";
 /// How many files there may be in `incoming` or `whole`.
 const MAX_PARTS: usize = 100_000;
@@ -99,6 +102,24 @@ pub(super) fn remove(room: &Rooted, position: Option<Position>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether anything of what stands in a partial was received, rather than linked to.
+pub(super) fn holds_anything(room: &Rooted, position: Position) -> bool {
+    let path = room.path().join(spool::partial_name(position));
+    let size = |name: &str| std::fs::symlink_metadata(path.join(name)).map_or(0, |it| it.len());
+    // A batch's file begins with its manifest and the manifest's length.
+    if size(BATCH) > size(spool::MANIFEST) + 8 {
+        return true;
+    }
+    let received = |entry: walkdir::DirEntry| {
+        let meta = entry.metadata();
+        meta.is_ok_and(|meta| meta.is_file() && meta.nlink() == 1 && meta.len() > 0)
+    };
+    [spool::DATA, INCOMING].into_iter().any(|name| {
+        let entries = walkdir::WalkDir::new(path.join(name));
+        entries.into_iter().filter_map(Result::ok).any(received)
+    })
 }
 
 impl Partial {

@@ -11,12 +11,9 @@ use pefo_core::generation::{Position, spool};
 use pefo_core::{Error, ErrorKind, RelPath, Result};
 
 use super::intake::{hash_exactly, not_signed};
-use super::partial::{PRIVATE_FILE, Partial, regular, rel};
+use super::partial::{BATCH, PRIVATE_FILE, Partial, regular, rel};
 use crate::exchange::{Sink, Want};
 use crate::message::RETRY_RULE;
-
-/// The file's name in its partial.
-const BATCH: &str = "batch";
 
 /// A file being received: counted and hashed while it is written.
 pub(super) struct Incoming {

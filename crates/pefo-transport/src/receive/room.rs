@@ -264,7 +264,7 @@ impl<'a> Room<'a> {
         if let Ok(temp) = temp_batch(position) {
             drop(self.root.remove_file(&temp));
         }
-        if keep {
+        if keep && partial::holds_anything(&self.root, position) {
             return;
         }
         if let Ok(partial) = rel(spool::partial_name(position)) {

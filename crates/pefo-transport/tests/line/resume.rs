@@ -326,6 +326,27 @@ fn there_is_one_partial_and_it_goes_when_a_generation_at_or_above_it_is_shown() 
 }
 
 #[test]
+fn where_nothing_had_arrived_nothing_stays() {
+    let mut pair = Pair::new();
+    pair.push(&pair.full(1, &[("a", "1")])).unwrap();
+    // One file is a link to what was here, the other one never came.
+    let next = pair.full_of(
+        2,
+        vec![item("a", b"1".to_vec()), item("b", noise(2, 50_000))],
+    );
+    let batch = pair.batch(3, state(&[]), "x", &noise(5, 3_000_000));
+    pair.limits = Limits::default().free_bytes(0).quota_bytes(10_000);
+    for outgoing in [&next, &batch] {
+        let error = pair.push(outgoing).unwrap_err();
+        assert_eq!(error.rule(), Some("spool-full"));
+        assert_eq!((pair.partials().len(), pair.temps()), (0, 0));
+    }
+    pair.limits = Limits::default().free_bytes(0);
+    drop(pair.cut(&next, 3_000));
+    assert_eq!(pair.partials().len(), 0);
+}
+
+#[test]
 fn a_partial_counts_in_the_quota_and_only_what_is_to_come_needs_room() {
     let mut pair = Pair::new();
     let outgoing = mixed(&pair, 1);
