@@ -50,15 +50,20 @@ fn a_sealed_export_that_was_cut_goes_on_where_it_was_and_then_the_run_goes_on_as
     let passed = || line.passed(Direction::Forward);
     let kept = || files(&a.state().join("outgoing")).len();
 
+    // No faster than the receiver takes it: what only sshd has seen when the line breaks is lost.
+    line.set_rate(Some(1_500_000));
     line.break_after(Direction::Forward, 1_500_000);
     let cut = a.pefo(["nc", "push", "--json"]).exits(1).json();
-    assert_eq!(cut["errors"][0]["kind"], "unreachable", "{cut:#}");
+    // All may be on its way when the line breaks; whether it arrived is then unknown.
+    let kind = &cut["errors"][0]["kind"];
+    assert!(*kind == "unreachable" || *kind == "unknown", "{cut:#}");
     assert!(kept() >= 2, "what was sealed is kept");
 
     // A line that is down holds nothing up for good either, and makes nothing anew.
     line.cut();
     a.pefo(["nc", "push", "--json"]).exits(1);
     line.mend();
+    line.set_rate(None);
     let begun = passed();
     let run = a.pefo(["nc", "push", "--json"]).exits(0).json();
     assert_eq!(run["details"]["taken_up"], json!([B]), "{run:#}");
