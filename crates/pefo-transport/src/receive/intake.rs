@@ -9,7 +9,7 @@ mod sink;
 
 pub(super) use sink::not_signed;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use pefo_core::digest::Hasher;
 use pefo_core::disk::{EntryKind, NewFile, Rooted, is_disk_refusal};
@@ -216,7 +216,7 @@ impl<'m> Intake<'m> {
     fn plan(
         &mut self,
         missing: &[(u32, &FileEntry)],
-        whole: &std::collections::BTreeSet<Digest>,
+        whole: &BTreeSet<Digest>,
         beginnings: &BTreeMap<u32, u64>,
     ) {
         let Some(newest) = self.newest.as_ref().filter(|_| self.secret.is_some()) else {

@@ -1,13 +1,12 @@
 //! The receiver's end of a session: frames in and out, each held against the automaton.
 
-use pefo_core::Result;
+use pefo_core::{Error, Result};
 
 use crate::exchange::Turn;
 use crate::frame::Frame;
 use crate::message::{Capabilities, Refuse};
 use crate::session::{Session, Side};
 use crate::wire::{self, Duplex, FrameTime, Wire};
-use pefo_core::Error;
 
 pub(super) struct Talk<'a> {
     wire: Wire<'a, Duplex<'a>>,

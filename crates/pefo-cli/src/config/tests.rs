@@ -1,0 +1,88 @@
+use super::*;
+
+/// The example with every commented key set.
+fn uncommented() -> String {
+    let is_setting = |line: &str| {
+        let Some(rest) = line.strip_prefix("# ") else {
+            return false;
+        };
+        rest.starts_with('[')
+            || rest
+                .split_once(" = ")
+                .is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+    };
+    EXAMPLE
+        .lines()
+        .map(|line| if is_setting(line) { &line[2..] } else { line })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn the_example_works_as_it_is() {
+    let config = Config::parse(EXAMPLE).unwrap();
+    assert_eq!(config.site.certname.as_str(), "puppet-a.example.com");
+}
+
+#[test]
+fn the_example_names_every_key_and_shows_the_defaults() {
+    let full = Config::parse(&uncommented()).unwrap();
+    let minimal = Config::parse("[site]\ncertname = \"puppet-a.example.com\"").unwrap();
+    assert_eq!(full.schedule, minimal.schedule);
+    assert_eq!(full.retention, minimal.retention);
+    assert_eq!(full.site.state_dir, minimal.site.state_dir);
+    assert_eq!(full.site.spool_dir, minimal.site.spool_dir);
+    assert_eq!(
+        (full.ca.max_deletes, &full.ca.cadir),
+        (minimal.ca.max_deletes, &minimal.ca.cadir)
+    );
+    assert_eq!(
+        full.transport.connect_timeout,
+        minimal.transport.connect_timeout
+    );
+    assert_eq!(full.transport.compression, minimal.transport.compression);
+    let written = toml::Table::try_from(&full).unwrap();
+    let example: toml::Table = uncommented().parse().unwrap();
+    for (section, keys) in &written {
+        let keys = keys.as_table().cloned().unwrap_or_default();
+        for key in keys.keys() {
+            assert!(
+                example[section].get(key).is_some(),
+                "the example does not name {section}.{key}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest_known_one() {
+    let error = Config::parse("[site]\ncertname = \"a.lab\"\n[ca]\nmax_delets = 3").unwrap_err();
+    insta::assert_snapshot!(error, @"line 4: unknown key ca.max_delets");
+    insta::assert_snapshot!(error.hint_text().unwrap(), @"did you mean ca.max_deletes?");
+    let error = Config::parse("[site]\ncertname = \"a.lab\"\n[sight]\nx = 3").unwrap_err();
+    insta::assert_snapshot!(error, @"line 3: unknown key sight");
+}
+
+#[test]
+fn a_wrong_value_is_named_with_its_line() {
+    for (text, expected) in [
+        ("[site]\ncertname = \"A.lab\"", "line 2"),
+        (
+            "[site]\ncertname = \"a.lab\"\n[schedule]\npush_minute = 61",
+            "schedule.push_minute = 61",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\nspool_dir = \"/var/lib/pefo/spool\"",
+            "lie within one another",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[transport]\ncompression = \"gzip\"",
+            "line 4",
+        ),
+        ("[site", "line 1"),
+    ] {
+        let error = Config::parse(text).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
