@@ -11,6 +11,7 @@
 //! | [`place`], [`account`] | directories other accounts may enter; the unprivileged transfer account |
 //! | [`sshd`] | an OpenSSH server with keys of its own |
 //! | [`mod@line`] | a TCP proxy that is slow, late, stalls, or is cut after n bytes |
+//! | [`disk`] | a small disk that fills up, or turns read-only under open files |
 //! | [`ca`] | Puppet CA directories, written and changed as a puppetserver does |
 //! | [`postgres`] | a PostgreSQL cluster, and a database of the shape of PE's RBAC |
 //! | [`classifier`] | a node classifier that answers as Puppet Enterprise's |
@@ -37,6 +38,7 @@ pub mod account;
 pub mod ca;
 pub mod child;
 pub mod classifier;
+pub mod disk;
 pub mod line;
 pub mod masters;
 pub mod place;

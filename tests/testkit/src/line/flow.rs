@@ -226,6 +226,7 @@ fn grant(
                         limit.left -= granted as u64;
                         ending = (limit.left == 0).then_some(limit.ending);
                     }
+                    state.turn_to(direction);
                     return Some(Granted {
                         bytes: granted,
                         ending,

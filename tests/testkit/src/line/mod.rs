@@ -3,7 +3,8 @@
 //! The kernel may lack netem, so bad lines are played here, in user space and without root. What it
 //! guarantees:
 //!
-//! - Bytes pass unchanged and in order, half-closes too; [`Line::passed`] counts what was delivered.
+//! - Bytes pass unchanged and in order, half-closes too; [`Line::passed`] counts what was delivered,
+//!   [`Line::turns`] how often the direction changed.
 //! - [`Line::cut`] ends every connection at once and turns new ones away until [`Line::mend`].
 //!   [`Line::cut_after`] does so when exactly so many more bytes have passed in one direction;
 //!   [`Line::break_after`] ends the connections then, but lets a client connect again.
@@ -144,6 +145,13 @@ impl Line {
         self.shared.lock().lanes[direction as usize].passed
     }
 
+    /// How often what was delivered changed its direction, over all connections; the first bytes count
+    /// too. A question and its answer are two turns, however long they are; on a line that is busy both
+    /// ways at once it says nothing.
+    pub fn turns(&self) -> u64 {
+        self.shared.lock().turns
+    }
+
     /// How many connections have been let through, and how many of them are open.
     pub fn connections(&self) -> (u64, usize) {
         let state = self.shared.lock();
@@ -201,6 +209,9 @@ struct State {
     stalled: bool,
     latency: Duration,
     lanes: [Lane; 2],
+    turns: u64,
+    /// Where the last bytes went.
+    last: Option<Direction>,
     open: HashMap<u64, [TcpStream; 2]>,
     accepted: u64,
     threads: usize,
@@ -224,6 +235,15 @@ struct Limit {
 enum Ending {
     Cut,
     Break,
+}
+
+impl State {
+    /// Something is about to be delivered: counted before the other end can answer it.
+    fn turn_to(&mut self, direction: Direction) {
+        if self.last.replace(direction) != Some(direction) {
+            self.turns += 1;
+        }
+    }
 }
 
 impl Shared {

@@ -96,6 +96,27 @@ fn bytes_and_half_closes_pass_unchanged_and_are_counted() {
 }
 
 #[test]
+fn a_question_and_its_answer_are_two_turns_however_long_they_are() {
+    let (port, _reports) = echo();
+    let line = Line::to(("127.0.0.1", port));
+    assert_eq!(line.turns(), 0);
+    let mut stream = connect(&line);
+    for asked in 1..=3 {
+        stream.write_all(b"?").unwrap();
+        stream.read_exact(&mut [0; 1]).unwrap();
+        assert_eq!(line.turns(), 2 * asked);
+    }
+    // What is said while nothing comes back is one turn, in however many pieces.
+    line.set_stalled(true);
+    for _ in 0..3 {
+        stream.write_all(b"???").unwrap();
+    }
+    line.set_stalled(false);
+    stream.read_exact(&mut [0; 9]).unwrap();
+    assert!(line.turns() >= 8);
+}
+
+#[test]
 fn a_cut_ends_what_is_open_and_turns_new_ones_away_until_it_is_mended() {
     let (port, reports) = echo();
     let line = Line::to(("127.0.0.1", port));
