@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::disk::disk_error;
 use crate::error::{Error, ErrorKind, Result};
 
 /// An exclusive lock, held until it is dropped or the process ends, however it ends.
@@ -37,7 +38,7 @@ impl Lock {
                     .cast_signed(),
             )
             .open(path)
-            .map_err(|error| Error::io("open lock", path, error))?;
+            .map_err(|error| disk_error("open lock", path, error))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self {
                 _file: file,

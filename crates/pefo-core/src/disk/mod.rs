@@ -476,7 +476,7 @@ fn temp_beside(target: &Path) -> Result<PathBuf> {
     Ok(parent_of(target)?.join(format!(".pefo-{}-{count}-{stem}.tmp", std::process::id())))
 }
 
-fn disk_error(verb: &str, path: &Path, error: io::Error) -> Error {
+pub(crate) fn disk_error(verb: &str, path: &Path, error: io::Error) -> Error {
     let hint = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Some("free some space and run it again; nothing half-written is in use")
