@@ -75,6 +75,32 @@ fn what_had_arrived_is_checked_not_trusted() {
 }
 
 #[test]
+fn what_had_arrived_goes_once_nothing_needs_it_any_more() {
+    let world = World::new();
+    world.write("short", b"1");
+    world.sync();
+    let begin = || {
+        world.write("long", &noise(1, 5_000_000));
+        world.write("early", &noise(2, 10_000));
+        cut_after(&world, 3_000_000);
+        assert_eq!(world.waiting().len(), 2);
+    };
+    // The source is as the copy again.
+    begin();
+    world.remove("long");
+    world.remove("early");
+    assert!(world.sync().unchanged);
+    assert!(world.waiting().is_empty(), "{:?}", world.waiting());
+    // The source is a third thing.
+    begin();
+    world.write("long", &noise(3, 5_000_000));
+    world.remove("early");
+    assert_eq!(world.sync().committed.written, 1);
+    world.same();
+    assert!(world.waiting().is_empty(), "{:?}", world.waiting());
+}
+
+#[test]
 fn a_cut_delta_costs_only_what_had_not_arrived() {
     let world = World::new();
     let old = noise(1, 6_000_000);

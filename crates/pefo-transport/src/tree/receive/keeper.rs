@@ -318,6 +318,15 @@ impl<'a> Keeper<'a> {
         Ok(())
     }
 
+    /// Removes what earlier sessions began and nobody needs once all there is has come. Nothing is wrong
+    /// where it stays.
+    pub(super) fn tidy(&mut self) {
+        let tidied = self.stage.clear_parts().and_then(|()| self.stage.tidy());
+        if let Err(error) = tidied {
+            tracing::warn!(%error, "what an earlier session began stays");
+        }
+    }
+
     /// Forgets what was begun.
     pub(super) fn abandon(&mut self) -> Result<()> {
         self.stage.clear()?;

@@ -154,6 +154,7 @@ impl<'a> Service<'a> {
                     self.line.answer(&Frame::Differs(differs.clone()))?;
                     if differs.is_nowhere() {
                         self.served.unchanged += 1;
+                        keeper.tidy();
                         continue;
                     }
                     match self.line.hear()? {
@@ -197,7 +198,9 @@ impl<'a> Service<'a> {
         match taken {
             Ok(committed) => {
                 self.served.commits += 1;
-                self.line.answer(&Frame::Committed(committed))
+                self.line.answer(&Frame::Committed(committed))?;
+                keeper.tidy();
+                Ok(())
             }
             Err(error) if error.kind() == ErrorKind::Cancelled => {
                 keeper.abandon()?;

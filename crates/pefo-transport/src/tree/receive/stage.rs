@@ -71,6 +71,14 @@ impl Stage {
         Ok(())
     }
 
+    /// Removes all that is staged; costs a look where that is nothing.
+    pub(super) fn tidy(&mut self) -> Result<()> {
+        if self.staged.reading()?.entries(usize::MAX)?.is_empty() {
+            return Ok(());
+        }
+        self.clear()
+    }
+
     /// Removes what was begun of long files.
     pub(super) fn clear_parts(&self) -> Result<()> {
         for (name, _) in self.parts.reading()?.entries(usize::MAX)? {
