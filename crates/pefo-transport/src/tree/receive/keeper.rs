@@ -246,6 +246,9 @@ impl<'a> Keeper<'a> {
         let mut content: Vec<u32> = plan.content.iter().copied().chain(moved).collect();
         content.sort_unstable();
         filling.recollect(&content)?;
+        // Before a copy is made for nothing; what deltas take beyond that is known later.
+        let (bytes, files) = filling.missing(&content)?;
+        self.check_space(bytes, files)?;
         let mut copied = 0;
         for (index, from) in &plan.copies {
             if !filling.staged.contains(index) && filling.copy(*index, from)? {
@@ -253,7 +256,7 @@ impl<'a> Keeper<'a> {
             }
         }
         let wants = filling.wants(&content, self.can.ask)?;
-        self.check_space(&wants, &change.entries)?;
+        self.check_space(wanted_bytes(&wants, &change.entries), wants.len() as u64)?;
         let count = u32::try_from(change.entries.len()).unwrap_or(u32::MAX);
         exchange::ask(line, count, &wants, filling)?;
         exchange::take(line, wants.iter().map(|(index, _)| *index), filling)?;
@@ -368,21 +371,29 @@ impl<'a> Keeper<'a> {
         Ok(())
     }
 
-    fn check_space(&self, wants: &[(u32, Want)], entries: &[Entry]) -> Result<()> {
-        let bytes = wants.iter().fold(0_u64, |sum, (index, want)| {
-            let entry = usize::try_from(*index).ok().and_then(|at| entries.get(at));
-            let file = entry
-                .and_then(|entry| entry.node.as_ref())
-                .and_then(Node::file);
-            let size = file.map_or(0, |file| file.size);
-            sum.saturating_add(match want {
-                Want::From(from) => size.saturating_sub(*from),
-                _ => size,
-            })
-        });
+    fn check_space(&self, bytes: u64, files: u64) -> Result<()> {
         let limits = Limits::default().free_bytes(self.options.limits.free_bytes);
-        space::check_free(&self.options.state, bytes, wants.len() as u64, &limits)
+        let free = space::check_free(&self.options.state, bytes, files, &limits);
+        free.map_err(|error| match error.rule() {
+            Some("spool-full") => error.hint("make room there; the tree is as it was"),
+            _ => error,
+        })
     }
+}
+
+/// Bytes that will be written for what is wanted.
+fn wanted_bytes(wants: &[(u32, Want)], entries: &[Entry]) -> u64 {
+    wants.iter().fold(0, |sum, (index, want)| {
+        let entry = usize::try_from(*index).ok().and_then(|at| entries.get(at));
+        let file = entry
+            .and_then(|entry| entry.node.as_ref())
+            .and_then(Node::file);
+        let size = file.map_or(0, |file| file.size);
+        sum.saturating_add(match want {
+            Want::From(from) => size.saturating_sub(*from),
+            _ => size,
+        })
+    })
 }
 
 fn open_dest(dest: &Path, disk: &Disk) -> Result<Option<Rooted>> {

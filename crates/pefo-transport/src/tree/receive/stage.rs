@@ -174,6 +174,18 @@ impl Filling<'_> {
         Ok(())
     }
 
+    /// What is still to be staged of these files: bytes beyond those that are here, and files.
+    pub(super) fn missing(&self, content: &[u32]) -> Result<(u64, u64)> {
+        let (mut bytes, mut files) = (0_u64, 0);
+        for index in content.iter().filter(|index| !self.staged.contains(index)) {
+            let (_, file) = self.entry(*index)?;
+            let here = self.part_of(file)?.map_or(0, |(_, size)| size);
+            bytes = bytes.saturating_add(file.size - here);
+            files += 1;
+        }
+        Ok((bytes, files))
+    }
+
     /// How each of these files is wanted.
     pub(super) fn wants(&mut self, content: &[u32], can_ask: bool) -> Result<Vec<(u32, Want)>> {
         let missing: Vec<u32> = content
