@@ -1,7 +1,6 @@
 //! The tree, what is known of it, and what is being made of it.
 
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 use pefo_core::cancel::Cancel;
@@ -10,10 +9,11 @@ use pefo_core::digest::Digest;
 use pefo_core::digest_cache::{DigestCache, Identity};
 use pefo_core::disk::{Attributes, Disk, Rooted};
 use pefo_core::lock::Lock;
-use pefo_core::{Error, ErrorKind, RelPath, Result};
+use pefo_core::{Error, RelPath, Result};
 
 use super::TreeReceiverOptions;
 use super::commit::{self, Steps};
+use super::places;
 use super::plan::{Plan, Tree};
 use super::service::Line;
 use super::stage::{Filling, Stage};
@@ -88,7 +88,7 @@ impl<'a> Keeper<'a> {
             options.dest = real;
         }
         disk.create_dir_all(&options.state, &Attributes::mode(0o700))?;
-        check_places(&options)?;
+        places::check(&options)?;
         let lock = Lock::take(&options.state.join("lock"))?;
         let mut stage = Stage::open(&options, disk, seed)?;
         let dest = open_dest(&options.dest, disk)?;
@@ -401,38 +401,4 @@ fn open_dest(dest: &Path, disk: &Disk) -> Result<Option<Rooted>> {
         Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(None),
         other => other.map(Some),
     }
-}
-
-/// The stage must be where a rename can reach the tree from, and not in it.
-fn check_places(options: &TreeReceiverOptions) -> Result<()> {
-    let config = |message: String| Err(Error::new(ErrorKind::Config, message));
-    let state = real(&options.state)?;
-    if state.starts_with(&options.dest) {
-        return config(format!(
-            "{} lies in the tree that it is to keep",
-            state.display()
-        ));
-    }
-    let beside = match options.dest.parent() {
-        _ if options.dest.is_dir() => options.dest.as_path(),
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let device = |path: &Path| {
-        let meta = std::fs::metadata(path).map_err(|error| Error::io("examine", path, error))?;
-        Ok::<_, Error>(meta.dev())
-    };
-    if device(beside)? != device(&state)? {
-        return config(format!(
-            "{} and {} are not on one file system",
-            state.display(),
-            options.dest.display()
-        ));
-    }
-    Ok(())
-}
-
-fn real(path: &Path) -> Result<PathBuf> {
-    path.canonicalize()
-        .map_err(|error| Error::io("find", path, error))
 }

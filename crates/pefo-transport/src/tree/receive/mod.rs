@@ -11,6 +11,7 @@
 mod base;
 mod commit;
 mod keeper;
+mod places;
 pub(crate) mod plan;
 mod service;
 mod stage;
