@@ -151,7 +151,7 @@ struct Window<R> {
 /// The digest of the new file.
 enum Hashed {
     Known(Digest),
-    Making(Hasher),
+    Making(Box<Hasher>),
 }
 
 impl<R: Read> Window<R> {
@@ -160,7 +160,7 @@ impl<R: Read> Window<R> {
             new,
             announced,
             read: 0,
-            hashed: known.map_or_else(|| Hashed::Making(Hasher::default()), Hashed::Known),
+            hashed: known.map_or_else(|| Hashed::Making(Box::default()), Hashed::Known),
             buffer: vec![0; (4 * block).max(MIN_BUFFER_BYTES)],
             end: 0,
             at: 0,

@@ -131,7 +131,7 @@ impl<'a> Room<'a> {
         if let Some((_, form)) = standing.iter().find(|(at, _)| *at == position) {
             if self.document(position, *form)? == document {
                 // The session that showed it may have been killed before its name was durable.
-                self.disk.sync_dir(&self.dir)?;
+                self.root.sync_dir(None)?;
                 return Ok(Offered::Already);
             }
             return Err(Error::refused(
