@@ -2,12 +2,15 @@
 //!
 //! pefo's key may run one command and nothing else, as the transfer account's is bound; the peer's may
 //! run what it likes, as rsync needs it. Both pin the host's key, and no configuration of the user's or
-//! the system's plays a part.
+//! the system's plays a part. As root both log in as the test kit's transfer account, whose shell is
+//! `/bin/sh` as a transfer account's is: another's may run start-up files before it runs the command.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pefo_core::{Error, Result};
+use pefo_testkit::account::TransferAccount;
 use pefo_testkit::skip::{self, Skip};
 use pefo_testkit::sshd::{ClientKey, Options, Sshd};
 
@@ -15,22 +18,30 @@ use pefo_testkit::sshd::{ClientKey, Options, Sshd};
 pub(crate) struct Ssh {
     sshd: Sshd,
     user: String,
+    /// Whose the receivers' directories must be, where it is not this process's account that logs in.
+    owner: Option<(u32, u32)>,
     pefo: ClientKey,
     peer: ClientKey,
 }
 
 impl Ssh {
-    /// Starts it.
+    /// Starts it, for receivers that work below `work`.
     ///
     /// # Errors
     /// A skip, where OpenSSH is not installed.
-    pub(crate) fn start() -> Result<Self, Skip> {
+    pub(crate) fn start(work: &Path) -> Result<Self, Skip> {
         skip::require_path(Path::new("/usr/bin/ssh"), "needs-ssh", "openssh-client")?;
-        let sshd = Sshd::start(&Options::default())?;
+        let account = TransferAccount::ensure().ok().filter(|_| is_open(work));
+        let owner = account
+            .as_ref()
+            .map(|account| (account.uid(), account.gid()));
+        let user = account.map_or_else(this_user, |account| account.name().to_owned());
+        let sshd = Sshd::start(&Options::default().account(&user))?;
         let pefo = ClientKey::generate_named(sshd.directory(), "pefo_key");
         let peer = ClientKey::generate_named(sshd.directory(), "peer_key");
         Ok(Self {
-            user: this_user(),
+            user,
+            owner,
             sshd,
             pefo,
             peer,
@@ -53,7 +64,12 @@ impl Ssh {
         self.sshd.port()
     }
 
-    /// The account that logs in: the one this process runs as.
+    /// Whose the receivers' directories must be, where it is not this process's account that logs in.
+    pub(crate) fn owner(&self) -> Option<(u32, u32)> {
+        self.owner
+    }
+
+    /// The account that logs in.
     pub(crate) fn user(&self) -> &str {
         &self.user
     }
@@ -96,6 +112,12 @@ impl Ssh {
             self.known_hosts(port)?.display()
         ))
     }
+}
+
+/// Whether any account may pass through all directories on the way.
+fn is_open(path: &Path) -> bool {
+    let passes = |dir: &Path| dir.metadata().is_ok_and(|meta| meta.mode() & 0o001 != 0);
+    path.ancestors().all(passes)
 }
 
 /// The name of the account this process runs as.

@@ -84,9 +84,11 @@ impl World {
     pub(crate) fn place(&self, name: &str) -> Result<Place> {
         let path = self.work.join(name);
         remove(&path)?;
-        std::fs::create_dir(&path).map_err(|error| Error::io("make", &path, error))?;
+        let owner = self.ssh().ok().and_then(Ssh::owner);
+        make(&path, owner)?;
         Ok(Place {
             path,
+            owner,
             put_aside: Cell::new(0),
         })
     }
@@ -110,7 +112,7 @@ impl World {
         if let Some(ssh) = self.ssh.get() {
             return Ok(ssh);
         }
-        let ssh = Ssh::start()?;
+        let ssh = Ssh::start(&self.work)?;
         Ok(self.ssh.get_or_init(|| ssh))
     }
 }
@@ -128,6 +130,7 @@ impl Drop for World {
 /// still being given back while the next run is measured, and whoever runs first would pay for it.
 pub(crate) struct Place {
     path: PathBuf,
+    owner: Option<(u32, u32)>,
     put_aside: Cell<u32>,
 }
 
@@ -149,9 +152,17 @@ impl Place {
             let aside = self.path.join(format!("aside-{number}"));
             std::fs::rename(&path, &aside).map_err(|error| Error::io("rename", &path, error))?;
         }
-        std::fs::create_dir(&path).map_err(|error| Error::io("make", &path, error))?;
+        make(&path, self.owner)?;
         Ok(path)
     }
+}
+
+/// Makes a directory that is the receivers' own.
+fn make(path: &Path, owner: Option<(u32, u32)>) -> Result<()> {
+    let (uid, gid) = owner.unzip();
+    std::fs::create_dir(path)
+        .and_then(|()| std::os::unix::fs::chown(path, uid, gid))
+        .map_err(|error| Error::io("make", path, error))
 }
 
 impl Drop for Place {

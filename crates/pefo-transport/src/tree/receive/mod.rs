@@ -8,7 +8,6 @@
 //!
 //! [`TreeReceiver::serve`] writes nothing but frames to its output.
 
-mod base;
 mod commit;
 mod keeper;
 mod places;

@@ -20,10 +20,10 @@ use pefo_core::disk::{Attributes, Beneath, Disk, EntryKind, NewFile, Rooted};
 use pefo_core::{Error, ErrorKind, RelPath, Result};
 
 use super::TreeReceiverOptions;
-use super::base::{Chain, Proposal, choose};
-use crate::delta::{self, PatchLimits, Seed, SignatureOptions, signature};
-use crate::exchange::{Sink, Want};
-use crate::tree::entry::{Entry, FileNode};
+use crate::delta::{self, PatchLimits, Seed, signature};
+use crate::exchange::{Candidate, Chain, Planned, Sink, Want, plan_deltas};
+use crate::message::Ask;
+use crate::tree::entry::{Entry, FileNode, Node};
 use crate::tree::receive::plan::Tree;
 
 /// From this size on a file that is cut in the middle is gone on with.
@@ -108,7 +108,7 @@ impl Stage {
             entries,
             tree,
             dest,
-            proposals: BTreeMap::new(),
+            has: BTreeMap::new(),
             current: None,
             staged: BTreeSet::new(),
             skipped: Vec::new(),
@@ -122,7 +122,7 @@ pub(super) struct Filling<'s> {
     entries: &'s [Entry],
     tree: &'s Tree,
     dest: Option<Beneath>,
-    proposals: BTreeMap<u32, Proposal>,
+    has: BTreeMap<u32, Has>,
     current: Option<Current>,
     /// Entries whose content is staged, whole.
     pub(super) staged: BTreeSet<u32>,
@@ -140,6 +140,17 @@ struct Current {
 }
 
 impl Filling<'_> {
+    /// A seed for one file's signature.
+    fn seed(&self, index: u32) -> Seed {
+        let mut hasher = blake3::Hasher::new_derive_key("pefo tree signature seed v1");
+        hasher
+            .update(&self.stage.seed.0)
+            .update(&index.to_le_bytes());
+        let mut own = [0; 16];
+        hasher.finalize_xof().fill(&mut own);
+        Seed(own)
+    }
+
     fn entry(&self, index: u32) -> Result<(&RelPath, &FileNode)> {
         usize::try_from(index)
             .ok()
@@ -202,34 +213,50 @@ impl Filling<'_> {
         let mut candidates = Vec::new();
         for index in &missing {
             let (path, file) = self.entry(*index)?;
-            let part = self.part_of(file)?;
-            let stands = self.tree.get(path).and_then(|node| node.file());
-            let old = stands.map(|stands| stands.size);
-            let part = part.map(|(_, size)| size);
-            candidates.push((*index, Proposal::new(old, part, file.size)));
+            let has = Has {
+                old: self.tree.get(path).and_then(Node::file).map(|old| old.size),
+                part: self.part_of(file)?.map(|(_, bytes)| bytes),
+                planned: None,
+            };
+            // Without an older file there is nothing to make a delta against.
+            if has.old.is_some() {
+                candidates.push(Candidate {
+                    index: *index,
+                    base_bytes: has.base_bytes(),
+                    new_bytes: file.size,
+                });
+            }
+            if has.base_bytes() > 0 {
+                self.has.insert(*index, has);
+            }
         }
-        let chosen = choose(&candidates, self.stage.seed)?;
-        let wants = missing
-            .iter()
-            .map(|index| {
-                (
-                    *index,
-                    chosen.get(index).map_or(Want::Whole, |(want, _)| *want),
-                )
-            })
-            .collect();
-        for (index, (want, proposal)) in chosen {
-            if let Want::Delta { .. } = want
-                && proposal.part.is_some()
-            {
+        let parts = self.has.values().filter(|has| has.part.is_some()).count();
+        for planned in plan_deltas(&candidates, Ask::MAX_ASKS.saturating_sub(parts)) {
+            let index = planned.index;
+            let Some(has) = self.has.get_mut(&index) else {
+                continue;
+            };
+            has.planned = Some(planned);
+            if has.part.is_some() {
                 // What was put together becomes a base; the file itself begins anew.
                 let (_, file) = self.entry(index)?;
                 let (part, base) = part_names(file)?;
                 self.stage.parts.rename(&part, &self.stage.parts, &base)?;
             }
-            self.proposals.insert(index, proposal);
         }
-        Ok(wants)
+        let want = |index: &u32| match self.has.get(index) {
+            Some(Has {
+                planned: Some(planned),
+                ..
+            }) => Want::Delta {
+                signature_bytes: planned.signature_bytes,
+            },
+            Some(Has {
+                part: Some(part), ..
+            }) => Want::From(*part),
+            _ => Want::Whole,
+        };
+        Ok(missing.iter().map(|index| (*index, want(index))).collect())
     }
 
     /// The beginning of a long file that is here, and its length.
@@ -338,43 +365,50 @@ impl Filling<'_> {
     /// What a delta is made against: what stands, and behind it what a cut delta had put together.
     fn base(&self, index: u32) -> Result<Chain> {
         let (path, file) = self.entry(index)?;
-        let proposal = self.proposals.get(&index);
-        let mut files = Vec::new();
-        if let (Some(dest), Some(_)) = (&self.dest, proposal.and_then(|proposal| proposal.old)) {
-            files.push(dest.file(path)?);
+        let has = self.has.get(&index);
+        let mut chain = Chain::default();
+        if let (Some(dest), Some(bytes)) = (&self.dest, has.and_then(|has| has.old)) {
+            chain.push(dest.file(path)?, bytes);
         }
-        if proposal.is_some_and(|proposal| proposal.part.is_some()) {
-            files.push(self.stage.parts.reading()?.file(&part_names(file)?.1)?);
+        if let Some(bytes) = has.and_then(|has| has.part) {
+            let base = self.stage.parts.reading()?.file(&part_names(file)?.1)?;
+            chain.push(base, bytes);
         }
-        Chain::new(files).map_err(|error| {
-            Error::io(
-                "read the base of",
-                &path.in_dir(&self.stage.options.dest),
-                error,
-            )
-        })
+        Ok(chain)
+    }
+}
+
+/// What there is of a file, and how a delta of it is asked for.
+struct Has {
+    /// Bytes of what stands at its path.
+    old: Option<u64>,
+    /// Bytes that have arrived of it.
+    part: Option<u64>,
+    planned: Option<Planned>,
+}
+
+impl Has {
+    fn base_bytes(&self) -> u64 {
+        self.old.unwrap_or(0).saturating_add(self.part.unwrap_or(0))
     }
 }
 
 impl Sink for Filling<'_> {
     fn signature(&mut self, index: u32, out: &mut dyn Write) -> Result<()> {
         let base = self.base(index)?;
-        let Some(proposal) = self.proposals.get(&index) else {
+        let planned = self.has.get(&index).and_then(|has| has.planned);
+        let Some(planned) = planned else {
             return Err(Error::new(ErrorKind::Protocol, "no delta was planned"));
         };
-        let options: SignatureOptions = proposal.options(index, self.stage.seed);
-        signature::write(
-            io::BufReader::with_capacity(1 << 18, base),
-            proposal.base_bytes(),
-            &options,
-            out,
-        )
+        let bytes = base.len();
+        let base = io::BufReader::with_capacity(1 << 18, base);
+        signature::write(base, bytes, &planned.options(self.seed(index)), out)
     }
 
     fn begin(&mut self, index: u32, size: u64) -> Result<()> {
         let (path, file) = self.entry(index)?;
-        let from = match self.proposals.get(&index) {
-            Some(proposal) if proposal.old.is_none() => proposal.part,
+        let from = match self.has.get(&index) {
+            Some(has) if has.planned.is_none() => has.part,
             _ => None,
         };
         if size != file.size - from.unwrap_or(0) {
