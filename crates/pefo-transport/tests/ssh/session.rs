@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use pefo_core::generation::DataSet;
+use pefo_core::generation::{DataSet, spool};
 use pefo_core::progress::{Progress, Silent};
+use pefo_core::request::Nonce;
 use pefo_core::{Error, ErrorKind};
 use pefo_testkit::sshd::ClientKey;
 use pefo_testkit::wait;
@@ -32,6 +33,31 @@ fn a_generation_of_many_megabytes_arrives_and_the_line_is_used_again() {
     connection.close().unwrap();
     world.verify(&one);
     world.verify(&two);
+}
+
+/// libssh2's own flush throws away what was received and not yet read.
+#[test]
+fn an_answer_of_many_megabytes_arrives_whole() {
+    let world = world!();
+    world.force(&world.receiver());
+    let nonce = Nonce::from_random([5; 16]);
+    let answers = world.dir.path().join("answers");
+    std::fs::create_dir(&answers).unwrap();
+    let answer: Vec<u8> = (0..12_000_000_u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
+    std::fs::write(spool::answer_path(&answers, &nonce), &answer).unwrap();
+    let mut connection = world.open(&world.target()).unwrap();
+    for _ in 0..5 {
+        let fetched = connection.answer(&nonce).unwrap().unwrap();
+        assert!(
+            fetched == answer,
+            "{} bytes of {}",
+            fetched.len(),
+            answer.len()
+        );
+    }
+    connection.close().unwrap();
 }
 
 #[test]
