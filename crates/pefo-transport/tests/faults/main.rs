@@ -13,6 +13,7 @@ mod clock;
 mod cut;
 mod disk;
 mod follow;
+mod hostile;
 mod kill;
 mod mirror;
 mod slow;
