@@ -189,7 +189,7 @@ impl TreeReceiver {
     ///
     /// # Errors
     /// What the peer was refused for, in the words and of the kind it was told: `Locked` where another
-    /// session keeps the tree, `Config` where `state` is on another file system or in the tree,
+    /// session keeps the tree, `Config` where `state` is on another file system or mount, or in the tree,
     /// `Refused` (`tree-shape`, `tree-mode`, `tree-size`, `spool-full`, …), `Io`; `Unreachable` where the
     /// line was cut within a request. What was committed before stays.
     pub fn serve(

@@ -9,7 +9,8 @@
 //! What it guarantees: a file stands in `stage` only where its digest was the announced one. What a cut
 //! session left is checked before it counts: files in `stage` are hashed again, and the beginning of a
 //! long file is hashed as it is gone on with, so that a wrong byte shows at its end and the file is
-//! fetched anew. Nothing here is durable before the commit makes it so.
+//! fetched anew. Once all there is has come, what is left is removed. Nothing here is durable before the
+//! commit makes it so.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
