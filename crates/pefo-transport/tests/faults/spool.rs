@@ -121,7 +121,10 @@ impl Spool {
             .flatten()
             .map(|entry| entry.unwrap().path());
         names
-            .filter(|path| is_temp_name(path.file_name().unwrap().to_str().unwrap()))
+            .filter(|path| {
+                let name = path.file_name().unwrap().to_str().unwrap();
+                is_temp_name(name) || spool::parse_partial(name).is_some()
+            })
             .collect()
     }
 
@@ -129,10 +132,13 @@ impl Spool {
     #[track_caller]
     pub(crate) fn arrived(&self, bytes: usize) {
         wait::until("the beginning of a file", LONG, || {
-            let begun = self.begun();
-            let large = begun.first().map(|temp| temp.join("data/large"));
-            let size = large.and_then(|path| std::fs::metadata(path).ok());
-            size.is_some_and(|meta| meta.len() >= bytes as u64)
+            let bytes_of = |path: &Path| -> u64 {
+                let files = walkdir::WalkDir::new(path).into_iter().flatten();
+                let lengths = files.filter_map(|file| Some(file.metadata().ok()?.len()));
+                lengths.sum()
+            };
+            let arrived: u64 = self.begun().iter().map(|path| bytes_of(path)).sum();
+            arrived >= bytes as u64
         });
     }
 

@@ -191,6 +191,8 @@ fn write_down(state: &Rooted, journal: &RelPath, steps: &Steps) -> Result<()> {
     let mut file = state.create(&temp, &Attributes::mode(0o600))?;
     file.write(&bytes)?;
     file.finish_durable()?;
+    // The stage itself first: where its name is missing all that was staged counts as placed.
+    state.sync_dir(None)?;
     state.rename(&temp, state, journal)?;
     state.sync_dir(None)
 }
@@ -225,6 +227,16 @@ fn take(staged: &Rooted, dest: &Rooted, steps: &Steps, owner: Option<(u32, u32)>
         }
         dest.create_dir(path, *mode)?;
         dest.set_attributes(path, &attributes(*mode))?;
+    }
+    // Their names before those of what is placed in them, or a file could be lost between the two.
+    let made = steps.directories.iter().map(|(path, _)| path.parent());
+    let holders: BTreeSet<Option<RelPath>> = made.collect();
+    if holders.len() > ONE_BY_ONE {
+        dest.sync_filesystem()?;
+    } else {
+        holders
+            .iter()
+            .try_for_each(|dir| dest.sync_dir(dir.as_ref()))?;
     }
     for path in &steps.place {
         // Where it is no longer staged it was placed before a crash.
