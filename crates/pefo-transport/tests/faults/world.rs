@@ -187,8 +187,21 @@ fn quiet(command: &mut Command) -> &mut Command {
         .stderr(Stdio::null())
 }
 
+/// Runs it to its end, which must come: a program that is told nothing gives up after a minute.
+#[track_caller]
 pub(crate) fn run(command: &mut Command) -> Run {
-    let output = command.stdin(Stdio::null()).output().unwrap();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let ended = wait::within(3 * LONG, || child.try_wait().unwrap());
+    if ended.is_none() {
+        child.kill().unwrap();
+    }
+    let output = child.wait_with_output().unwrap();
+    assert!(ended.is_some(), "{command:?} hangs: {output:?}");
     Run {
         status: output.status,
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
