@@ -118,8 +118,8 @@ fn push(arguments: &mut Arguments) -> Result<()> {
             show(&line.change(&mut source, &[path], &SystemClock, &Silent)?)?;
         }
     }
-    source.keep(&disk)?;
-    line.close()
+    line.leave()?;
+    source.keep(&disk)
 }
 
 fn show(synced: &Synced) -> Result<()> {

@@ -455,7 +455,24 @@ impl TreeConnection {
         }
     }
 
-    /// Says goodbye and ends the session.
+    /// Says goodbye and waits for nothing more: all was answered. The receiver may still be at work for
+    /// the next session (it makes signatures of long files), which waits for it.
+    ///
+    /// # Errors
+    /// `Unreachable` where the line was gone already; nothing is lost by that.
+    pub fn leave(mut self) -> Result<()> {
+        self.say_goodbye()
+    }
+
+    fn say_goodbye(&mut self) -> Result<()> {
+        if self.line.session.has_ended() {
+            return Ok(());
+        }
+        self.line.say(&Frame::Bye)?;
+        self.line.wire.flush()
+    }
+
+    /// Says goodbye and waits until the receiver has ended.
     ///
     /// # Errors
     /// `Unreachable` where the line was gone already; nothing is lost by that.
@@ -463,8 +480,7 @@ impl TreeConnection {
         if self.line.session.has_ended() {
             return Ok(());
         }
-        self.line.say(&Frame::Bye)?;
-        self.line.wire.flush()?;
+        self.say_goodbye()?;
         self.line
             .wire
             .stream()

@@ -124,7 +124,7 @@ fn hunt(world: &World, with_state: bool, changes: Changes<'_>) -> Findings {
     let scratch = scratch();
     let findings = without_each_sync(
         scratch.path(),
-        Order::Kept,
+        Order::Any,
         |dir| {
             for entry in std::fs::read_dir(before.path()).unwrap() {
                 let entry = entry.unwrap();

@@ -125,6 +125,39 @@ fn a_changed_long_file_crosses_as_a_delta() {
 }
 
 #[test]
+fn the_signature_of_a_long_file_is_kept_from_when_it_came() {
+    let world = World::new();
+    let mut content = noise(1, 9_000_000);
+    world.write("dump", &content);
+    world.sync();
+    let kept = world.state().join("signatures");
+    assert_eq!(show(&kept).len(), 1);
+    content[4_000_000] ^= 1;
+    world.write("dump", &content);
+    assert!(world.sync().saved_bytes > 8_900_000);
+    world.same();
+    // That of the old content is gone, that of the new one there.
+    assert_eq!(show(&kept).len(), 1);
+    // One that is damaged is not used, and one that is missing is made.
+    for damage in [true, false] {
+        let (name, _) = show(&kept).pop_first().unwrap();
+        if damage {
+            std::fs::write(kept.join(name), vec![7; 10_000]).unwrap();
+        } else {
+            std::fs::remove_file(kept.join(name)).unwrap();
+        }
+        content[5_000_000] ^= 1;
+        world.write("dump", &content);
+        assert!(world.sync().saved_bytes > 8_900_000);
+        world.same();
+    }
+    world.remove("dump");
+    world.write("other", &noise(2, 8_500_000));
+    world.sync();
+    assert_eq!(show(&kept).len(), 1);
+}
+
+#[test]
 fn compression_takes_off_what_shrinks() {
     let mut world = World::new();
     world.write(

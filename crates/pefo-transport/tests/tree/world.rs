@@ -52,7 +52,8 @@ impl World {
         let options =
             TreeReceiverOptions::new(dir.path().join("dest"), dir.path().join("state"), "test")
                 .guard(DeleteGuard::default().max_percent(100))
-                .limits(TreeLimits::default().free_bytes(0));
+                .limits(TreeLimits::default().free_bytes(0))
+                .lock_wait(Duration::from_millis(50));
         Self {
             dir,
             options,

@@ -1,7 +1,8 @@
 //! The tree, what is known of it, and what is being made of it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use pefo_core::cancel::Cancel;
 use pefo_core::clock::Clock;
@@ -9,20 +10,21 @@ use pefo_core::digest::Digest;
 use pefo_core::digest_cache::{DigestCache, Identity};
 use pefo_core::disk::{Attributes, Disk, Rooted};
 use pefo_core::lock::Lock;
-use pefo_core::{Error, RelPath, Result};
+use pefo_core::{Error, ErrorKind, RelPath, Result};
 
 use super::TreeReceiverOptions;
 use super::commit::{self, Steps};
 use super::places;
 use super::plan::{Plan, Tree};
 use super::service::Line;
+use super::signatures;
 use super::stage::{Filling, Stage};
 use crate::delta::Seed;
 use crate::exchange::{self, Turn as _, Want, out_of_turn};
 use crate::frame::Frame;
 use crate::message::Capabilities;
 use crate::receive::{Limits, space};
-use crate::tree::entry::{Entry, Node};
+use crate::tree::entry::{Entry, FileNode, Node};
 use crate::tree::message::{Commit, Committed, Differs, Summary};
 use crate::tree::{scan, summary};
 
@@ -64,6 +66,10 @@ pub(super) struct Keeper<'a> {
     cache: DigestCache,
     /// What this session has put into the tree, as it was right afterwards.
     fresh: Vec<(Identity, Digest)>,
+    /// Long files that this session has put into the tree, whose signatures are to be made.
+    unsigned: Vec<(RelPath, FileNode)>,
+    /// A seed for them.
+    seed: Seed,
     /// What stands, as it was found; nothing was changed since.
     found: Option<Vec<(RelPath, Node)>>,
     /// It was looked at before anything was asked.
@@ -89,7 +95,7 @@ impl<'a> Keeper<'a> {
         }
         disk.create_dir_all(&options.state, &Attributes::mode(0o700))?;
         places::check(&options)?;
-        let lock = Lock::take(&options.state.join("lock"))?;
+        let lock = take_lock(&options, clock)?;
         let mut stage = Stage::open(&options, disk, seed)?;
         let dest = open_dest(&options.dest, disk)?;
         if commit::recover(&mut stage, dest.as_ref(), options.owner)? {
@@ -104,6 +110,8 @@ impl<'a> Keeper<'a> {
             stage,
             dest,
             fresh: Vec::new(),
+            unsigned: Vec::new(),
+            seed,
             found: None,
             is_ahead: false,
             tree: None,
@@ -118,6 +126,38 @@ impl<'a> Keeper<'a> {
         if let Err(error) = self.cache.store(self.disk, &path) {
             tracing::warn!(%error, "the digest cache was not stored");
         }
+        if let Err(error) = self.sign() {
+            tracing::warn!(%error, "a long file's signature was not kept");
+        }
+    }
+
+    /// Makes the signatures of what has come, now that nobody waits.
+    fn sign(&mut self) -> Result<()> {
+        let (Some(dest), Some(tree)) = (&self.dest, &self.tree) else {
+            return Ok(());
+        };
+        if self.unsigned.is_empty() {
+            return Ok(());
+        }
+        let beneath = dest.reading()?;
+        for (path, file) in &self.unsigned {
+            let open = beneath.file(path)?;
+            let signatures = &self.stage.signatures;
+            signatures.make(open, file.size, &file.digest, self.seed)?;
+            let stands = dest.stat(path)?.map(|stands| stands.identity);
+            if stands.is_none_or(|stands| (stands.size, stands.mtime) != (file.size, file.mtime)) {
+                // Somebody else wrote to it: of what it holds now this is no signature.
+                signatures.forget_all_but(|digest| *digest != file.digest)?;
+            }
+        }
+        let files = tree.values().filter_map(Node::file);
+        let standing: BTreeSet<Digest> = files
+            .filter(|file| file.size >= signatures::LEAST_BYTES)
+            .map(|file| file.digest)
+            .collect();
+        self.stage
+            .signatures
+            .forget_all_but(|digest| standing.contains(digest))
     }
 
     fn learn(&mut self) {
@@ -310,6 +350,9 @@ impl<'a> Keeper<'a> {
                 continue;
             };
             tree.insert(path.clone(), Node::File(file));
+            if file.size >= signatures::LEAST_BYTES {
+                self.unsigned.push((path.clone(), file));
+            }
             // Whoever wrote to it since has moved its mtime from where we put it.
             if let Some(stands) = dest.stat(path)?
                 && (stands.identity.size, stands.identity.mtime) == (file.size, file.mtime)
@@ -394,6 +437,24 @@ fn wanted_bytes(wants: &[(u32, Want)], entries: &[Entry]) -> u64 {
             _ => size,
         })
     })
+}
+
+/// The tree's lock; a session that is just ending is waited for.
+fn take_lock(options: &TreeReceiverOptions, clock: &dyn Clock) -> Result<Lock> {
+    const AGAIN: Duration = Duration::from_millis(20);
+    let path = options.state.join("lock");
+    let begun = clock.monotonic();
+    loop {
+        match Lock::take(&path) {
+            Err(error)
+                if error.kind() == ErrorKind::Locked
+                    && clock.monotonic().saturating_sub(begun) < options.lock_wait =>
+            {
+                clock.wait(AGAIN);
+            }
+            other => return other,
+        }
+    }
 }
 
 fn open_dest(dest: &Path, disk: &Disk) -> Result<Option<Rooted>> {

@@ -13,6 +13,7 @@ mod keeper;
 mod places;
 pub(crate) mod plan;
 mod service;
+mod signatures;
 mod stage;
 
 use std::io::{Read, Write};
@@ -112,6 +113,9 @@ pub struct TreeReceiverOptions {
     pub guard: DeleteGuard,
     /// How much may come.
     pub limits: TreeLimits,
+    /// How long a session that still keeps the tree is waited for. Default 10 s: one that is ending makes
+    /// signatures of the long files that it brought.
+    pub lock_wait: Duration,
 }
 
 impl TreeReceiverOptions {
@@ -129,6 +133,7 @@ impl TreeReceiverOptions {
             root_mode: 0o750,
             guard: DeleteGuard::default(),
             limits: TreeLimits::default(),
+            lock_wait: Duration::from_secs(10),
         }
     }
 
@@ -150,6 +155,13 @@ impl TreeReceiverOptions {
     #[must_use]
     pub const fn guard(mut self, guard: DeleteGuard) -> Self {
         self.guard = guard;
+        self
+    }
+
+    /// Sets how long a session that still keeps the tree is waited for.
+    #[must_use]
+    pub const fn lock_wait(mut self, limit: Duration) -> Self {
+        self.lock_wait = limit;
         self
     }
 

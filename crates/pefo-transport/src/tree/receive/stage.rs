@@ -3,6 +3,7 @@
 //! ```text
 //! STATE/stage/PATH          a file that is whole: counted, hashed, with its attributes
 //! STATE/parts/DIGEST        a long file that is arriving, by the digest it will have
+//! STATE/signatures/DIGEST   the signature of a long file that stands in the tree
 //! STATE/parts/DIGEST.base   what a cut delta had put together of it, as a base for the next
 //! ```
 //!
@@ -21,6 +22,7 @@ use pefo_core::disk::{Attributes, Beneath, Disk, EntryKind, NewFile, Rooted};
 use pefo_core::{Error, ErrorKind, RelPath, Result};
 
 use super::TreeReceiverOptions;
+use super::signatures::Signatures;
 use crate::delta::{self, PatchLimits, Seed, signature};
 use crate::exchange::{Candidate, Chain, Planned, Sink, Want, plan_deltas};
 use crate::message::Ask;
@@ -37,6 +39,7 @@ pub(super) struct Stage {
     state: Rooted,
     pub(super) staged: Rooted,
     parts: Rooted,
+    pub(super) signatures: Signatures,
     options: TreeReceiverOptions,
     seed: Seed,
 }
@@ -53,6 +56,7 @@ impl Stage {
             disk: disk.clone(),
             staged: Rooted::open(disk, &options.state.join("stage"))?,
             parts: Rooted::open(disk, &options.state.join("parts"))?,
+            signatures: Signatures::open(&state, disk)?,
             state,
             options: options.clone(),
             seed,
@@ -363,6 +367,16 @@ impl Filling<'_> {
         Ok(whole)
     }
 
+    /// The signature that was made when the old file came, where the old file is all of the base.
+    fn kept_signature(&self, index: u32, bytes: u64, planned: &Planned) -> Option<Vec<u8>> {
+        let has = self.has.get(&index).filter(|has| has.part.is_none())?;
+        let (path, _) = self.entry(index).ok()?;
+        let old = self.tree.get(path).and_then(Node::file)?;
+        debug_assert_eq!(has.old, Some(old.size));
+        let signatures = &self.stage.signatures;
+        signatures.get(&old.digest, bytes, planned)
+    }
+
     /// What a delta is made against: what stands, and behind it what a cut delta had put together.
     fn base(&self, index: u32) -> Result<Chain> {
         let (path, file) = self.entry(index)?;
@@ -402,6 +416,10 @@ impl Sink for Filling<'_> {
             return Err(Error::new(ErrorKind::Protocol, "no delta was planned"));
         };
         let bytes = base.len();
+        if let Some(kept) = self.kept_signature(index, bytes, &planned) {
+            let written = out.write_all(&kept);
+            return written.map_err(|_| Error::new(ErrorKind::Unreachable, "the line was cut"));
+        }
         let base = io::BufReader::with_capacity(1 << 18, base);
         signature::write(base, bytes, &planned.options(self.seed(index)), out)
     }

@@ -1,0 +1,83 @@
+//! Signatures of long files that stand in the tree, made when the line is no longer needed, so that the
+//! next delta need not wait until the old file was read.
+//!
+//! One is kept for each long file that this receiver wrote, under the digest of its content, in
+//! `STATE/signatures`. It is a cache: published whole but not fsynced, read with its own seal checked,
+//! and made anew at the question where it is missing.
+
+use std::io;
+
+use pefo_core::digest::Digest;
+use pefo_core::disk::{Attributes, Disk, Rooted};
+use pefo_core::{RelPath, Result};
+
+use crate::delta::{Seed, signature};
+use crate::exchange::{Candidate, Planned, plan_deltas};
+use crate::message::Ask;
+
+/// Shorter files are read as fast as their signature.
+pub(super) const LEAST_BYTES: u64 = 8 << 20;
+const DIRECTORY: &str = "signatures";
+
+pub(super) struct Signatures {
+    dir: Rooted,
+    disk: Disk,
+}
+
+impl Signatures {
+    pub(super) fn open(state: &Rooted, disk: &Disk) -> Result<Self> {
+        let name = RelPath::new(DIRECTORY)?;
+        state.create_dir(&name, 0o700)?;
+        Ok(Self {
+            dir: Rooted::open(disk, &name.in_dir(state.path()))?,
+            disk: disk.clone(),
+        })
+    }
+
+    /// The signature of a file of `bytes` with this digest, where there is one as `planned`.
+    pub(super) fn get(&self, digest: &Digest, bytes: u64, planned: &Planned) -> Option<Vec<u8>> {
+        let name = RelPath::new(digest.to_string()).ok()?;
+        let reading = self.dir.reading().ok()?;
+        let kept = reading.read(&name, Ask::MAX_SIGNATURE_BYTES).ok()?;
+        let is_its = kept.len() as u64 == planned.signature_bytes
+            && signature::parse(&kept).is_ok_and(|kept| kept.layout().file_bytes() == bytes);
+        is_its.then_some(kept)
+    }
+
+    /// Makes the signature of a file of `bytes` with this digest, as a delta of a file as long would want
+    /// it, and keeps it.
+    pub(super) fn make(
+        &self,
+        file: impl io::Read,
+        bytes: u64,
+        digest: &Digest,
+        seed: Seed,
+    ) -> Result<()> {
+        let candidate = Candidate {
+            index: 0,
+            base_bytes: bytes,
+            new_bytes: bytes,
+        };
+        let planned = plan_deltas(&[candidate], 1);
+        let Some(planned) = planned.first() else {
+            return Ok(());
+        };
+        let mut made = Vec::new();
+        let file = io::BufReader::with_capacity(1 << 18, file);
+        signature::write(file, bytes, &planned.options(seed), &mut made)?;
+        let target = self.dir.path().join(digest.to_string());
+        self.disk
+            .publish_cache(&target, &made, &Attributes::mode(0o600))
+    }
+
+    /// Forgets those of content that no longer stands.
+    pub(super) fn forget_all_but(&self, stands: impl Fn(&Digest) -> bool) -> Result<()> {
+        for (name, _) in self.dir.reading()?.entries(usize::MAX)? {
+            let known = name.as_str().parse().is_ok_and(|digest| stands(&digest));
+            if !known {
+                self.dir.remove_tree(&name)?;
+            }
+        }
+        Ok(())
+    }
+}
