@@ -1,6 +1,6 @@
 //! Power loss while a tree changes: of all the fsyncs that takes none can be spared, and those there
 //! are make the whole old tree or the whole new one, however much of the rest reached the disk, on a
-//! disk that keeps the order of changes of names.
+//! disk that promises no more than POSIX does.
 
 use std::io::{Cursor, Write};
 use std::path::Path;
