@@ -15,7 +15,7 @@
 //! | [`entry`] | entries as values and as canonical bytes |
 //! | [`summary`] | which parts of two trees differ |
 //! | [`message`], [`session`] | the frames of a tree session, and which is legal when |
-//! | [`send`] | the sending side |
+//! | [`source`], [`send`] | the sending side: a directory, and the line to where it is kept |
 //! | [`receive`] | the receiving side: plan, stage, commit |
 //!
 //! ```no_run
@@ -39,8 +39,10 @@ pub mod receive;
 pub mod scan;
 pub mod send;
 pub mod session;
+pub mod source;
 pub mod summary;
 
 pub use receive::{DeleteGuard, TreeLimits, TreeReceiver, TreeReceiverOptions, TreeServed};
 pub use scan::{LeftOut, Scan};
-pub use send::{Synced, TreeConnection, TreeOptions, TreeSource};
+pub use send::{Synced, TreeConnection, TreeOptions};
+pub use source::TreeSource;

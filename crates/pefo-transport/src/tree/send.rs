@@ -1,19 +1,18 @@
-//! The sending side of a tree session: a directory, and the line to where it is kept.
+//! The sending side of a tree session: the line to where a directory is kept.
 
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
 
 use pefo_core::cancel::Cancel;
 use pefo_core::clock::Clock;
-use pefo_core::digest_cache::DigestCache;
-use pefo_core::disk::{Beneath, Disk};
+use pefo_core::disk::Beneath;
 use pefo_core::progress::Progress;
 use pefo_core::{Digest, Error, ErrorKind, RelPath, Result};
 
 use super::entry::{self, Node};
 use super::message::{Commit, Committed, Differs, EntriesHead, Open, Scope};
-use super::scan::{self, LeftOut, Scan};
+use super::scan::{LeftOut, Scan};
 use super::session::TreeSession;
+use super::source::TreeSource;
 use super::summary;
 use crate::exchange::{self, Content, Files, Needs, Turn, out_of_turn};
 use crate::frame::Frame;
@@ -26,58 +25,6 @@ use crate::wire::{self, Plain, Stream, Traffic, Wire};
 const EAGER_BYTES: u64 = 256 << 10;
 /// Up to so many paths.
 const EAGER_PATHS: usize = 64;
-
-/// A directory that is sent, and what is known of it.
-#[derive(Debug)]
-pub struct TreeSource {
-    root: PathBuf,
-    cache: DigestCache,
-    cache_path: Option<PathBuf>,
-}
-
-impl TreeSource {
-    /// The directory at `root`; all of it is read at each scan.
-    pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self {
-            root: root.into(),
-            cache: DigestCache::default(),
-            cache_path: None,
-        }
-    }
-
-    /// Keeps digests at `path`, outside the tree, so that unchanged files are not read again.
-    #[must_use]
-    pub fn cached(mut self, path: impl Into<PathBuf>) -> Self {
-        let path = path.into();
-        self.cache = DigestCache::load(&path);
-        self.cache_path = Some(path);
-        self
-    }
-
-    /// The directory.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    /// Looks at all of it.
-    ///
-    /// # Errors
-    /// `Io` where the root itself cannot be read; `Cancelled`.
-    pub fn scan(&mut self, clock: &dyn Clock, cancel: &Cancel) -> Result<Scan> {
-        scan::scan(&self.root, &mut self.cache, clock.now().into(), cancel)
-    }
-
-    /// Stores what is known; losing it costs reading only.
-    ///
-    /// # Errors
-    /// `Io`.
-    pub fn keep(&mut self, disk: &Disk) -> Result<()> {
-        match &self.cache_path {
-            Some(path) => self.cache.store(disk, path),
-            None => Ok(()),
-        }
-    }
-}
 
 /// How a tree is sent.
 #[derive(Debug, Clone)]
@@ -352,13 +299,7 @@ impl TreeConnection {
         let mut paths = paths.to_vec();
         paths.sort_unstable();
         paths.dedup();
-        let (found, scan) = scan::look(
-            &source.root,
-            &paths,
-            &mut source.cache,
-            clock.now().into(),
-            &self.options.link.cancel,
-        )?;
+        let (found, scan) = source.look(&paths, clock, &self.options.link.cancel)?;
         if found.is_empty() {
             return Ok(Synced {
                 unreadable: texts(&scan.unreadable),
@@ -423,7 +364,7 @@ impl TreeConnection {
         };
         progress.begin("send", Some(needs.len()), None);
         let mut content = TreeFiles {
-            beneath: Beneath::open(&source.root)?,
+            beneath: Beneath::open(source.root())?,
             entries,
             changed: Vec::new(),
         };

@@ -14,11 +14,12 @@ use pefo_core::{Error, ErrorKind, RelPath, Result};
 
 use super::TreeReceiverOptions;
 use super::commit::{self, Steps};
+use super::filling::Filling;
 use super::places;
 use super::plan::{Plan, Tree};
 use super::service::Line;
 use super::signatures;
-use super::stage::{Filling, Stage};
+use super::stage::Stage;
 use crate::delta::Seed;
 use crate::exchange::{self, Turn as _, Want, out_of_turn};
 use crate::frame::Frame;

@@ -9,6 +9,7 @@
 //! [`TreeReceiver::serve`] writes nothing but frames to its output.
 
 mod commit;
+mod filling;
 mod keeper;
 mod places;
 pub(crate) mod plan;
