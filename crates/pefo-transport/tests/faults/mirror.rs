@@ -259,7 +259,9 @@ impl Mirror {
         let mut left: Vec<_> = std::fs::read_dir(self.state())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| !["digests", "lock", "parts", "stage"].contains(&name.as_str()))
+            .filter(|name| {
+                !["digests", "lock", "parts", "signatures", "stage"].contains(&name.as_str())
+            })
             .collect();
         left.sort_unstable();
         assert_eq!(left, [""; 0]);
