@@ -138,7 +138,7 @@ pub(super) fn commit(
     stage: &mut Stage,
     dest: &Rooted,
     steps: &Steps,
-    owner: Option<(u32, u32)>,
+    options: &TreeReceiverOptions,
 ) -> Result<()> {
     if steps.is_empty() {
         return Ok(());
@@ -149,7 +149,7 @@ pub(super) fn commit(
     if !alone {
         write_down(stage.state(), &journal, steps)?;
     }
-    take(&stage.staged, dest, steps, owner)?;
+    take(&stage.staged, dest, steps, options)?;
     if !alone {
         stage.state().remove_file(&journal)?;
         // Steps that came back after a later change would undo it.
@@ -198,11 +198,12 @@ fn write_down(state: &Rooted, journal: &RelPath, steps: &Steps) -> Result<()> {
 }
 
 /// Takes the steps, and makes them durable.
-fn take(staged: &Rooted, dest: &Rooted, steps: &Steps, owner: Option<(u32, u32)>) -> Result<()> {
-    let attributes = |mode| match owner {
-        Some((uid, gid)) => Attributes::mode(mode).owner(uid, gid),
-        None => Attributes::mode(mode),
-    };
+fn take(
+    staged: &Rooted,
+    dest: &Rooted,
+    steps: &Steps,
+    options: &TreeReceiverOptions,
+) -> Result<()> {
     // A file that was placed before a crash stands where something was cleared away: that is done.
     let mut placed = BTreeSet::new();
     if !steps.clear.is_empty() {
@@ -226,7 +227,7 @@ fn take(staged: &Rooted, dest: &Rooted, steps: &Steps, owner: Option<(u32, u32)>
             dest.remove_file(path)?;
         }
         dest.create_dir(path, *mode)?;
-        dest.set_attributes(path, &attributes(*mode))?;
+        dest.set_attributes(path, &options.attributes(*mode))?;
     }
     // Their names before those of what is placed in them, or a file could be lost between the two.
     let made = steps.directories.iter().map(|(path, _)| path.parent());
@@ -249,7 +250,7 @@ fn take(staged: &Rooted, dest: &Rooted, steps: &Steps, owner: Option<(u32, u32)>
             seconds: *seconds,
             nanoseconds: *nanoseconds,
         };
-        dest.set_attributes(path, &attributes(*mode).mtime(mtime.system()))?;
+        dest.set_attributes(path, &options.attributes(*mode).mtime(mtime.system()))?;
     }
     for path in &steps.delete {
         remove(dest, path)?;
@@ -302,19 +303,17 @@ pub(super) fn publish(
     disk: &Disk,
     directories: &[(RelPath, u32)],
 ) -> Result<()> {
-    let attributes = |mode| match options.owner {
-        Some((uid, gid)) => Attributes::mode(mode).owner(uid, gid),
-        None => Attributes::mode(mode),
-    };
     for (path, _) in directories {
         stage.staged.create_dir(path, 0o700)?;
     }
     // The deepest first: a directory may get bits that keep us out of it.
     for (path, mode) in directories.iter().rev() {
-        stage.staged.set_attributes(path, &attributes(*mode))?;
+        stage
+            .staged
+            .set_attributes(path, &options.attributes(*mode))?;
     }
     let staged = options.state.join("stage");
-    disk.set_attributes(&staged, &attributes(options.root_mode))?;
+    disk.set_attributes(&staged, &options.attributes(options.root_mode))?;
     stage.staged.sync_filesystem()?;
     disk.rename(&staged, &options.dest)?;
     stage.clear()
@@ -324,7 +323,7 @@ pub(super) fn publish(
 pub(super) fn recover(
     stage: &mut Stage,
     dest: Option<&Rooted>,
-    owner: Option<(u32, u32)>,
+    options: &TreeReceiverOptions,
 ) -> Result<bool> {
     let journal = RelPath::new(JOURNAL)?;
     let bytes = match stage.state().reading()?.read(&journal, MAX_JOURNAL_BYTES) {
@@ -347,7 +346,7 @@ pub(super) fn recover(
     let Some(dest) = dest else {
         return Err(bad());
     };
-    take(&stage.staged, dest, &steps, owner)?;
+    take(&stage.staged, dest, &steps, options)?;
     stage.state().remove_file(&journal)?;
     stage.state().sync_dir(None)?;
     Ok(true)

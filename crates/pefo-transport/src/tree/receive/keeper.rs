@@ -99,7 +99,7 @@ impl<'a> Keeper<'a> {
         let lock = take_lock(&options, clock)?;
         let mut stage = Stage::open(&options, disk, seed)?;
         let dest = open_dest(&options.dest, disk)?;
-        if commit::recover(&mut stage, dest.as_ref(), options.owner)? {
+        if commit::recover(&mut stage, dest.as_ref(), &options)? {
             tracing::info!("an interrupted change was ended");
         }
         Ok(Self {
@@ -326,7 +326,7 @@ impl<'a> Keeper<'a> {
             return Ok(());
         }
         match &self.dest {
-            Some(dest) => commit::commit(&mut self.stage, dest, steps, self.options.owner),
+            Some(dest) => commit::commit(&mut self.stage, dest, steps, &self.options),
             None => Ok(()),
         }
     }
@@ -369,9 +369,13 @@ impl<'a> Keeper<'a> {
     /// where it stays.
     pub(super) fn tidy(&mut self) {
         let tidied = self.stage.clear_parts().and_then(|()| self.stage.tidy());
-        if let Err(error) = tidied {
-            tracing::warn!(%error, "what an earlier session began stays");
-        }
+        told(tidied);
+    }
+
+    /// The same after a change: the stage itself was gone through when the change began, and what came
+    /// since was placed. Empty directories stay for the next one, which a hint then need not make.
+    pub(super) fn tidy_after_change(&self) {
+        told(self.stage.clear_parts());
     }
 
     /// Forgets what was begun.
@@ -438,6 +442,12 @@ fn wanted_bytes(wants: &[(u32, Want)], entries: &[Entry]) -> u64 {
             _ => size,
         })
     })
+}
+
+fn told(tidied: Result<()>) {
+    if let Err(error) = tidied {
+        tracing::warn!(%error, "what an earlier session began stays");
+    }
 }
 
 /// The tree's lock; a session that is just ending is waited for.

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use pefo_core::Result;
 use pefo_core::clock::Clock;
-use pefo_core::disk::Disk;
+use pefo_core::disk::{Attributes, Disk};
 
 use super::message::EntriesHead;
 use crate::delta::Seed;
@@ -135,6 +135,14 @@ impl TreeReceiverOptions {
             guard: DeleteGuard::default(),
             limits: TreeLimits::default(),
             lock_wait: Duration::from_secs(10),
+        }
+    }
+
+    /// Permission bits, and the owner that everything in the tree has.
+    fn attributes(&self, mode: u32) -> Attributes {
+        match self.owner {
+            Some((uid, gid)) => Attributes::mode(mode).owner(uid, gid),
+            None => Attributes::mode(mode),
         }
     }
 

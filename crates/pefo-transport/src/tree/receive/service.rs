@@ -199,7 +199,7 @@ impl<'a> Service<'a> {
             Ok(committed) => {
                 self.served.commits += 1;
                 self.line.answer(&Frame::Committed(committed))?;
-                keeper.tidy();
+                keeper.tidy_after_change();
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::Cancelled => {

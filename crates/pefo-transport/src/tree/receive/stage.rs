@@ -86,11 +86,8 @@ impl Stage {
 
     /// The attributes a file gets.
     pub(super) fn attributes(&self, file: &FileNode) -> Attributes {
-        let attributes = Attributes::mode(file.mode).mtime(file.mtime.system());
-        match self.options.owner {
-            Some((uid, gid)) => attributes.owner(uid, gid),
-            None => attributes,
-        }
+        let attributes = self.options.attributes(file.mode);
+        attributes.mtime(file.mtime.system())
     }
 }
 
