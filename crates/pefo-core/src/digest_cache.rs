@@ -15,15 +15,16 @@
 //! ```
 //! Numbers are little-endian.
 
-use std::collections::HashMap;
-use std::fs::Metadata;
-use std::hash::{BuildHasherDefault, Hasher};
-use std::io::Read as _;
+use std::fs::{File, Metadata};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::digest::Digest;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+
+use crate::digest::{Digest, Hasher};
 use crate::disk::{Attributes, Disk};
 use crate::error::{Error, Result};
 
@@ -109,33 +110,31 @@ impl From<&Metadata> for Identity {
     }
 }
 
-/// By device and inode.
-type Known = HashMap<(u64, u64), (Identity, Digest), BuildHasherDefault<NumberHasher>>;
+/// What a file held, and when that was so.
+type Known = (Identity, Digest);
 
 /// Mixes device and inode: numbers that a kernel gives out, looked up at every file of a tree.
-#[derive(Debug, Clone, Copy, Default)]
-struct NumberHasher(u64);
+fn mixed(file: &Identity) -> u64 {
+    [file.device, file.inode]
+        .into_iter()
+        .fold(0, |hash, number| {
+            // Fibonacci hashing; the high bits, which a multiplication mixes best, are brought down.
+            let mixed = (hash ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            mixed ^ (mixed >> 32)
+        })
+}
 
-impl Hasher for NumberHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        // Fibonacci hashing; the high bits, which a multiplication mixes best, are brought down.
-        let mixed = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = mixed ^ (mixed >> 32);
-    }
+fn same_inode(one: &Identity, two: &Identity) -> bool {
+    (one.inode, one.device) == (two.inode, two.device)
 }
 
 /// Digests by device and inode, each with the rest of what identifies the file.
 #[derive(Debug, Clone, Default)]
 pub struct DigestCache {
-    known: Known,
+    known: Vec<Known>,
+    /// Where in `known` a device and inode stand: a table that stays in the processor's own memory while
+    /// all files of a tree are looked up.
+    places: HashTable<u32>,
     /// Whether it differs from what was loaded.
     changed: bool,
 }
@@ -143,36 +142,95 @@ pub struct DigestCache {
 impl DigestCache {
     /// Reads a stored cache; an unreadable one is empty.
     pub fn load(path: &Path) -> Self {
+        let read = || {
+            let file = File::open(path).ok()?;
+            let bytes = file.metadata().ok()?.len();
+            parse(file, bytes)
+        };
+        read().unwrap_or_default()
+    }
+
+    fn with_capacity(files: usize) -> Self {
         Self {
-            known: read(path).unwrap_or_default(),
+            known: Vec::with_capacity(files),
+            places: HashTable::with_capacity(files),
             changed: false,
         }
     }
 
+    fn find(&self, file: &Identity) -> Option<&Known> {
+        let is_it = |place: &u32| {
+            let known = self.known.get(*place as usize);
+            known.is_some_and(|(identity, _)| same_inode(identity, file))
+        };
+        let place = self.places.find(mixed(file), is_it)?;
+        self.known.get(*place as usize)
+    }
+
     /// The digest of a file that is as it was when it was read.
     pub fn get(&self, file: &Identity) -> Option<Digest> {
-        let (identity, digest) = self.known.get(&(file.device, file.inode))?;
+        let (identity, digest) = self.find(file)?;
         (identity == file).then_some(*digest)
     }
 
     /// Remembers what a file held, where its times were settled at `now`: the system's clock, read
     /// before the file was. Tells whether it is remembered.
     pub fn put(&mut self, file: Identity, digest: Digest, now: SystemTime) -> bool {
-        let key = (file.device, file.inode);
         if file.ctime.is_settled(now) && file.mtime.is_settled(now) {
-            let known = self.known.insert(key, (file, digest));
-            self.changed |= known != Some((file, digest));
+            self.insert(file, digest);
             return true;
         }
-        self.changed |= self.known.remove(&key).is_some();
+        self.remove(&file);
         false
     }
+    fn insert(&mut self, file: Identity, digest: Digest) {
+        let Self { known, places, .. } = self;
+        let identity_at =
+            |known: &[Known], place: u32| known.get(place as usize).map(|(file, _)| *file);
+        let place = places.entry(
+            mixed(&file),
+            |place| identity_at(known, *place).is_some_and(|known| same_inode(&known, &file)),
+            |place| identity_at(known, *place).map_or(0, |known| mixed(&known)),
+        );
+        match place {
+            Entry::Occupied(place) => {
+                if let Some(known) = known.get_mut(*place.get() as usize)
+                    && *known != (file, digest)
+                {
+                    *known = (file, digest);
+                    self.changed = true;
+                }
+            }
+            Entry::Vacant(place) => {
+                // Far fewer files than that fit into a stored cache.
+                if let Ok(next) = u32::try_from(known.len()) {
+                    place.insert(next);
+                    known.push((file, digest));
+                    self.changed = true;
+                }
+            }
+        }
+    }
 
-    /// Forgets all files but those for which `keep` is true.
-    pub fn retain(&mut self, mut keep: impl FnMut(&Identity) -> bool) {
-        let before = self.known.len();
-        self.known.retain(|_, (identity, _)| keep(identity));
-        self.changed |= before != self.known.len();
+    fn remove(&mut self, file: &Identity) {
+        let Self { known, places, .. } = self;
+        let is_it = |place: &u32| {
+            let known = known.get(*place as usize);
+            known.is_some_and(|(identity, _)| same_inode(identity, file))
+        };
+        let Ok(found) = places.find_entry(mixed(file), is_it) else {
+            return;
+        };
+        let (gone, _) = found.remove();
+        self.changed = true;
+        // The last one takes its place.
+        known.swap_remove(gone as usize);
+        let last = known.len();
+        if let Some((moved, _)) = known.get(gone as usize)
+            && let Some(place) = places.find_mut(mixed(moved), |place| *place as usize == last)
+        {
+            *place = gone;
+        }
     }
 
     /// How many files are known.
@@ -202,7 +260,7 @@ impl DigestCache {
         let mut bytes =
             Vec::with_capacity(MAGIC.len() + self.known.len() * ENTRY_BYTES + SEAL_BYTES);
         bytes.extend_from_slice(&MAGIC);
-        for (identity, digest) in self.known.values() {
+        for (identity, digest) in &self.known {
             for number in [identity.device, identity.inode, identity.size] {
                 bytes.extend_from_slice(&number.to_le_bytes());
             }
@@ -218,36 +276,50 @@ impl DigestCache {
     }
 }
 
-fn read(path: &Path) -> Option<Known> {
-    let file = std::fs::File::open(path).ok()?;
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
-    parse(&bytes)
+/// Reads a cache of `bytes` bytes in pieces; nothing of it counts before the seal at its end was found to fit.
+fn parse(stored: impl Read, bytes: u64) -> Option<DigestCache> {
+    /// A piece holds so many entries.
+    const PIECE: usize = 1024;
+    let around = (MAGIC.len() + SEAL_BYTES) as u64;
+    let entries = bytes.checked_sub(around)? / ENTRY_BYTES as u64;
+    if bytes > MAX_BYTES || entries * ENTRY_BYTES as u64 + around != bytes {
+        return None;
+    }
+    let mut left = usize::try_from(entries).ok()?;
+    let mut stored = stored.take(bytes);
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; PIECE * ENTRY_BYTES];
+    let mut magic = [0; MAGIC.len()];
+    stored.read_exact(&mut magic).ok()?;
+    hasher.update(&magic);
+    let mut cache = DigestCache::with_capacity(left);
+    while left > 0 {
+        let piece = buffer.get_mut(..left.min(PIECE) * ENTRY_BYTES)?;
+        stored.read_exact(piece).ok()?;
+        hasher.update(piece);
+        let (entries, _) = piece.as_chunks::<ENTRY_BYTES>();
+        for entry in entries {
+            let (identity, digest) = known(entry)?;
+            cache.insert(identity, digest);
+        }
+        left -= entries.len();
+    }
+    let mut seal = [0; SEAL_BYTES];
+    stored.read_exact(&mut seal).ok()?;
+    cache.changed = false;
+    (magic == MAGIC && seal == *hasher.digest().as_bytes()).then_some(cache)
 }
 
-fn parse(bytes: &[u8]) -> Option<Known> {
-    let (sealed, seal) = bytes.split_at_checked(bytes.len().checked_sub(SEAL_BYTES)?)?;
-    if Digest::of(sealed).as_bytes() != seal {
-        return None;
-    }
-    let entries = sealed.strip_prefix(MAGIC.as_slice())?;
-    let (entries, []) = entries.as_chunks::<ENTRY_BYTES>() else {
-        return None;
+fn known(entry: &[u8; ENTRY_BYTES]) -> Option<Known> {
+    let mut rest = entry.as_slice();
+    let identity = Identity {
+        device: u64::from_le_bytes(part(&mut rest)?),
+        inode: u64::from_le_bytes(part(&mut rest)?),
+        size: u64::from_le_bytes(part(&mut rest)?),
+        mtime: time(&mut rest)?,
+        ctime: time(&mut rest)?,
     };
-    let mut known = Known::with_capacity_and_hasher(entries.len(), BuildHasherDefault::default());
-    for entry in entries {
-        let mut rest = entry.as_slice();
-        let identity = Identity {
-            device: u64::from_le_bytes(part(&mut rest)?),
-            inode: u64::from_le_bytes(part(&mut rest)?),
-            size: u64::from_le_bytes(part(&mut rest)?),
-            mtime: time(&mut rest)?,
-            ctime: time(&mut rest)?,
-        };
-        let digest = Digest::from_bytes(part(&mut rest)?);
-        known.insert((identity.device, identity.inode), (identity, digest));
-    }
-    Some(known)
+    Some((identity, Digest::from_bytes(part(&mut rest)?)))
 }
 
 fn part<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
@@ -312,8 +384,29 @@ mod tests {
         }
 
         #[test]
+        fn what_is_put_and_forgotten_is_as_in_a_map(steps in prop::collection::vec((identity(), 0_u64..12, any::<bool>()), 0..60)) {
+            let mut cache = DigestCache::default();
+            let mut map = std::collections::HashMap::new();
+            for (mut file, inode, settled) in steps {
+                file.inode = inode;
+                let digest = Digest::of(&file.size.to_le_bytes());
+                // Long before every generated time all are young.
+                let now = if settled { late() } else { UNIX_EPOCH };
+                prop_assert_eq!(cache.put(file, digest, now), settled);
+                match settled {
+                    true => drop(map.insert((file.device, inode), (file, digest))),
+                    false => drop(map.remove(&(file.device, inode))),
+                }
+                prop_assert_eq!(cache.len(), map.len());
+                for (file, digest) in map.values() {
+                    prop_assert_eq!(cache.get(file), Some(*digest));
+                }
+            }
+        }
+
+        #[test]
         fn any_other_bytes_are_an_empty_cache(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            prop_assert!(parse(&bytes).is_none());
+            prop_assert!(parse(&*bytes, bytes.len() as u64).is_none());
         }
 
         #[test]

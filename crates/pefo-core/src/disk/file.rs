@@ -1,10 +1,11 @@
 //! A new file being written: nobody's until it is finished.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Seek as _, Write as _};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::JoinHandle;
+
+use rustix::fs::{Advice, fadvise};
 
 use super::{Attributes, Disk, Operation, apply_attributes};
 use crate::error::Result;
@@ -16,41 +17,12 @@ pub struct NewFile {
     file: File,
     path: PathBuf,
     attributes: Attributes,
-    behind: Option<Behind>,
     /// Bytes written since the disk was last told to begin.
     ahead: u64,
 }
 
 /// After so many bytes the disk is told to begin writing them.
 const BEGIN_BYTES: u64 = 16 << 20;
-
-/// Writes long files out while they are still being written, so that the fsync at their end has little
-/// left to do. Nothing rests on it: that fsync, or a sync of the file system, is what makes them durable.
-#[derive(Debug)]
-struct Behind {
-    begin: SyncSender<()>,
-    writer: JoinHandle<()>,
-}
-
-impl Behind {
-    fn start(file: &File) -> Option<Self> {
-        let file = file.try_clone().ok()?;
-        let (begin, begun) = sync_channel(1);
-        let write_out = move || {
-            while begun.recv().is_ok() {
-                // What fails here fails again where it matters.
-                drop(file.sync_data());
-            }
-        };
-        let writer = std::thread::Builder::new().spawn(write_out).ok()?;
-        Some(Self { begin, writer })
-    }
-
-    fn end(self) {
-        drop(self.begin);
-        drop(self.writer.join());
-    }
-}
 
 impl NewFile {
     pub(super) fn new(disk: Disk, file: File, path: PathBuf, attributes: Attributes) -> Self {
@@ -59,7 +31,6 @@ impl NewFile {
             file,
             path,
             attributes,
-            behind: None,
             ahead: 0,
         }
     }
@@ -82,16 +53,23 @@ impl NewFile {
         })?;
         self.ahead += bytes.len() as u64;
         if self.ahead >= BEGIN_BYTES {
-            self.ahead = 0;
-            if self.behind.is_none() {
-                self.behind = Behind::start(&self.file);
-            }
-            if let Some(behind) = &self.behind {
-                // Where it is still at the last ones, these are next.
-                let _ = behind.begin.try_send(());
-            }
+            self.begin_writing_out();
         }
         Ok(())
+    }
+
+    /// Has the disk begin with what was written last, so that the fsync at a long file's end has little
+    /// left to do. Nothing rests on it, and it takes no error away from that fsync: advice that a range is
+    /// not needed starts its writing and waits for nothing (posix_fadvise(2), mm/fadvise.c); what is being
+    /// written stays in memory.
+    fn begin_writing_out(&mut self) {
+        let length = NonZeroU64::new(std::mem::take(&mut self.ahead));
+        if let Some(length) = length
+            && let Ok(end) = self.file.stream_position()
+        {
+            let begin = end.saturating_sub(length.get());
+            let _ = fadvise(&self.file, begin, Some(length), Advice::DontNeed);
+        }
     }
 
     /// Sets the attributes and leaves durability to a later sync of the file system.
@@ -115,9 +93,6 @@ impl NewFile {
     }
 
     fn settle(&mut self) -> Result<()> {
-        if let Some(behind) = self.behind.take() {
-            behind.end();
-        }
         self.disk.act(
             "set attributes of",
             &self.path,

@@ -5,19 +5,45 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt as _;
+
+use rustix::fs::{Advice, fadvise};
+
+/// Memory of what was read once is given back in pieces of so many bytes.
+const GIVEN_BACK_BYTES: u64 = 4 << 20;
 
 /// Files one behind the other, each as long as it was when the chain was made.
 #[derive(Debug, Default)]
 pub(crate) struct Chain {
     parts: Vec<(File, u64)>,
     at: u64,
+    read_once: bool,
+    /// From here to `at` all was read and is still in the kernel's memory.
+    kept_from: u64,
 }
 
 impl Chain {
     /// `bytes` of a file behind what is there already.
     pub(crate) fn push(&mut self, file: File, bytes: u64) {
         self.parts.push((file, bytes));
+    }
+
+    /// Tells that what was read will hardly be read again: the kernel may use its memory for the file that
+    /// is being written from it, and need not push out what others use.
+    pub(crate) fn read_once(mut self) -> Self {
+        self.read_once = true;
+        self
+    }
+
+    /// Gives back what lies behind in this part, which begins at `begin`.
+    fn give_back(&mut self, file: usize, begin: u64) {
+        let from = self.kept_from.max(begin);
+        let length = NonZeroU64::new(self.at.saturating_sub(from));
+        if let (Some(length), Some((file, _))) = (length, self.parts.get(file)) {
+            let _ = fadvise(file, from - begin, Some(length), Advice::DontNeed);
+        }
+        self.kept_from = self.at;
     }
 
     /// All bytes of it.
@@ -29,7 +55,7 @@ impl Chain {
 impl Read for Chain {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut begin = 0;
-        for (file, bytes) in &self.parts {
+        for (index, (file, bytes)) in self.parts.iter().enumerate() {
             let end = begin + bytes;
             if self.at < end {
                 let left = usize::try_from(end - self.at).unwrap_or(usize::MAX);
@@ -37,6 +63,10 @@ impl Read for Chain {
                 let part = buffer.get_mut(..most).unwrap_or_default();
                 let count = file.read_at(part, self.at - begin)?;
                 self.at += count as u64;
+                let behind = self.at.saturating_sub(self.kept_from);
+                if self.read_once && (behind >= GIVEN_BACK_BYTES || self.at == end) {
+                    self.give_back(index, begin);
+                }
                 return Ok(count);
             }
             begin = end;
@@ -52,7 +82,11 @@ impl Seek for Chain {
             SeekFrom::End(by) => self.len().checked_add_signed(by),
             SeekFrom::Current(by) => self.at.checked_add_signed(by),
         };
-        self.at = target.ok_or(io::ErrorKind::InvalidInput)?;
+        let target = target.ok_or(io::ErrorKind::InvalidInput)?;
+        if target < self.kept_from || target > self.at + GIVEN_BACK_BYTES {
+            self.kept_from = target;
+        }
+        self.at = target;
         Ok(self.at)
     }
 }

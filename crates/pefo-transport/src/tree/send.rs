@@ -469,13 +469,16 @@ fn texts(errors: &[Error]) -> Vec<String> {
     errors.iter().map(ToString::to_string).collect()
 }
 
-/// All entries of the buckets that differ.
+/// All entries of the buckets that differ, in the order they cross in.
 fn listed(scan: &Scan, differs: &Differs, bits: u8) -> Vec<(RelPath, Option<Node>)> {
-    scan.entries
+    let mut listed: Vec<_> = scan
+        .entries
         .iter()
         .filter(|(path, _)| differs.contains(summary::bucket_of(path, bits)))
         .map(|(path, node)| (path.clone(), Some(*node)))
-        .collect()
+        .collect();
+    listed.sort_unstable_by(|(one, _), (two, _)| one.cmp(two));
+    listed
 }
 
 /// The files of a list, below the source's root.

@@ -26,10 +26,10 @@ pub fn bucket_of(path: &RelPath, bucket_bits: u8) -> usize {
     usize::from(u16::from_be_bytes([a, b])) >> (16 - bucket_bits.min(Summary::MAX_BITS))
 }
 
-/// The digests of a tree, its entries in order, cut into `2^bucket_bits` buckets.
+/// The digests of a tree, its entries in whatever order, cut into `2^bucket_bits` buckets.
 ///
 /// Two threads work on it, and nothing grows while they do: entries are put in the order of their
-/// buckets by counting, and one bucket's bytes at a time are laid out and hashed.
+/// buckets by counting, and one bucket's at a time are sorted, laid out and hashed.
 pub fn summarize(entries: &[(RelPath, Node)], bucket_bits: u8) -> Summary {
     let buckets_of = |entries: &[(RelPath, Node)]| -> Vec<usize> {
         let bucket = |(path, _): &(RelPath, Node)| bucket_of(path, bucket_bits);
@@ -39,7 +39,7 @@ pub fn summarize(entries: &[(RelPath, Node)], bucket_bits: u8) -> Summary {
     let (mut of_entry, rest) = both(|| buckets_of(one), || buckets_of(two));
     of_entry.extend(rest);
 
-    // Where each bucket's entries begin, then the entries bucket by bucket, still in order.
+    // Where each bucket's entries begin, then the entries bucket by bucket.
     let count = 1 << bucket_bits;
     let mut begins = vec![0; count + 1];
     for bucket in &of_entry {
@@ -58,11 +58,14 @@ pub fn summarize(entries: &[(RelPath, Node)], bucket_bits: u8) -> Summary {
     }
 
     let digests = |buckets: std::ops::Range<usize>| -> Vec<_> {
-        let mut bytes = Vec::new();
+        let (mut bytes, mut within) = (Vec::new(), Vec::new());
         let digest_of = |bucket: usize| {
             bytes.clear();
-            for entry in &order[begins[bucket]..begins[bucket + 1]] {
-                let (path, node) = &entries[*entry];
+            within.clear();
+            let places = &order[begins[bucket]..begins[bucket + 1]];
+            within.extend(places.iter().map(|entry| &entries[*entry]));
+            within.sort_unstable_by(|(one, _), (two, _)| one.cmp(two));
+            for (path, node) in &within {
                 entry::write(path, Some(node), &mut bytes);
             }
             digest(&bytes)
@@ -144,6 +147,13 @@ mod tests {
             let differs = compare(&before, &summary(&entries, bits)).unwrap();
             let bucket = bucket_of(&gone.path, bits);
             prop_assert!((0..1 << bits).all(|at| differs.contains(at) == (at == bucket)));
+        }
+
+        #[test]
+        fn the_order_of_entries_does_not_matter(entries in entries(), bits in 0_u8..4) {
+            let mut reversed = entries.clone();
+            reversed.reverse();
+            prop_assert_eq!(summary(&entries, bits), summary(&reversed, bits));
         }
 
         #[test]

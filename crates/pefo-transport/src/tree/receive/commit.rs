@@ -13,6 +13,7 @@
 //! rename and needs no 2 and 5; a tree that did not exist is the stage itself, shown by one rename.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 
 use pefo_core::digest_cache::FileTime;
 use pefo_core::disk::{Attributes, Disk, EntryKind, Rooted};
@@ -26,6 +27,10 @@ use crate::tree::entry::{Entry, FileNode};
 
 /// Up to so many files, and directories, are made durable one by one; more by one syncfs.
 const ONE_BY_ONE: usize = 32;
+/// The disk's work of freeing a file from this size on is left until nobody waits,
+const LONG_BYTES: u64 = 1 << 20;
+/// for so many of them.
+const MAX_REPLACED: usize = 64;
 /// The steps' file in the state directory.
 const JOURNAL: &str = "commit";
 /// The largest that is read.
@@ -133,15 +138,37 @@ impl Steps {
     }
 }
 
+/// Long files that were replaced, held open: what they take on the disk is freed when they are dropped.
+#[derive(Debug, Default)]
+pub(super) struct Replaced(Vec<File>);
+
+impl Replaced {
+    /// Holds what stands at the path, where it is long.
+    fn hold(&mut self, dest: &Rooted, path: &RelPath) -> Result<()> {
+        if self.0.len() == MAX_REPLACED {
+            return Ok(());
+        }
+        let stands = dest.stat(path)?;
+        let is_long = stands.is_some_and(|stands| {
+            stands.kind == EntryKind::File && stands.identity.size >= LONG_BYTES
+        });
+        // One that can not be read is freed at once.
+        if is_long && let Ok(file) = dest.reading()?.file(path) {
+            self.0.push(file);
+        }
+        Ok(())
+    }
+}
+
 /// Carries out a change of a tree that stands.
 pub(super) fn commit(
     stage: &mut Stage,
     dest: &Rooted,
     steps: &Steps,
     options: &TreeReceiverOptions,
-) -> Result<()> {
+) -> Result<Replaced> {
     if steps.is_empty() {
-        return Ok(());
+        return Ok(Replaced::default());
     }
     let alone = steps.count() == 1;
     settle(&stage.staged, &steps.place, !alone)?;
@@ -149,13 +176,13 @@ pub(super) fn commit(
     if !alone {
         write_down(stage.state(), &journal, steps)?;
     }
-    take(&stage.staged, dest, steps, options)?;
+    let replaced = take(&stage.staged, dest, steps, options)?;
     if !alone {
         stage.state().remove_file(&journal)?;
         // Steps that came back after a later change would undo it.
         stage.state().sync_dir(None)?;
     }
-    Ok(())
+    Ok(replaced)
 }
 
 /// Makes what is staged durable, so that a rename can never show an empty file; and where steps will
@@ -203,7 +230,8 @@ fn take(
     dest: &Rooted,
     steps: &Steps,
     options: &TreeReceiverOptions,
-) -> Result<()> {
+) -> Result<Replaced> {
+    let mut replaced = Replaced::default();
     // A file that was placed before a crash stands where something was cleared away: that is done.
     let mut placed = BTreeSet::new();
     if !steps.clear.is_empty() {
@@ -242,6 +270,7 @@ fn take(
     for path in &steps.place {
         // Where it is no longer staged it was placed before a crash.
         if staged.stat(path)?.is_some() {
+            replaced.hold(dest, path)?;
             staged.rename(path, dest, path)?;
         }
     }
@@ -257,7 +286,7 @@ fn take(
     }
     let touched = steps.touched();
     if touched.len() > ONE_BY_ONE || steps.adjust.len() > ONE_BY_ONE {
-        return dest.sync_filesystem();
+        return dest.sync_filesystem().map(|()| replaced);
     }
     for (path, ..) in &steps.adjust {
         dest.sync_file(path)?;
@@ -265,7 +294,7 @@ fn take(
     for dir in touched {
         dest.sync_dir(dir.as_ref())?;
     }
-    Ok(())
+    Ok(replaced)
 }
 
 fn is_at_or_below(path: &RelPath, places: &BTreeSet<&RelPath>) -> bool {

@@ -36,9 +36,28 @@ pub(super) struct Filling<'s> {
 struct Current {
     index: u32,
     file: NewFile,
-    hasher: Hasher,
+    came: Came,
     /// Where it is written, if not at its path.
     part: Option<RelPath>,
+}
+
+/// What is known of the bytes of a file that is being written.
+enum Came {
+    /// They are hashed as they come.
+    Hashed(Box<Hasher>),
+    /// Whoever writes them says whether they are the announced ones.
+    Vouched(bool),
+}
+
+impl Came {
+    fn is_whole(&self, announced: &FileNode) -> bool {
+        match self {
+            Self::Hashed(hasher) => {
+                hasher.len() == announced.size && hasher.digest() == announced.digest
+            }
+            Self::Vouched(whole) => *whole,
+        }
+    }
 }
 
 impl Stage {
@@ -232,7 +251,7 @@ impl Filling<'_> {
             Current {
                 index,
                 file: stage.staged.create(path, &attributes)?,
-                hasher: Hasher::default(),
+                came: Came::Hashed(Box::default()),
                 part: None,
             }
         } else {
@@ -251,7 +270,7 @@ impl Filling<'_> {
             Current {
                 index,
                 file: new,
-                hasher,
+                came: Came::Hashed(Box::new(hasher)),
                 part: Some(part),
             }
         };
@@ -268,7 +287,7 @@ impl Filling<'_> {
         let (path, wanted) = (path.clone(), *file);
         current.file.finish()?;
         let stage = self.stage;
-        let whole = current.hasher.len() == wanted.size && current.hasher.digest() == wanted.digest;
+        let whole = current.came.is_whole(&wanted);
         match (whole, current.part) {
             (true, Some(part)) => {
                 stage.staged.create_parents(&path, PRIVATE_DIR)?;
@@ -358,7 +377,9 @@ impl Sink for Filling<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         if let Some(current) = &mut self.current {
             current.file.write(bytes)?;
-            current.hasher.update(bytes);
+            if let Came::Hashed(hasher) = &mut current.came {
+                hasher.update(bytes);
+            }
         }
         Ok(())
     }
@@ -378,7 +399,8 @@ impl Sink for Filling<'_> {
             return Err(Error::new(ErrorKind::Protocol, message));
         }
         let limits = PatchLimits::new(size).digest(file.digest);
-        let base = self.base(index)?;
+        // What stands there goes once the new file is placed: nobody reads it again.
+        let base = self.base(index)?.read_once();
         self.start(index, None)?;
         let mut out = Written {
             current: self.current.as_mut(),
@@ -388,6 +410,7 @@ impl Sink for Filling<'_> {
         if let Some(error) = out.failed {
             return Err(error);
         }
+        let mut whole = false;
         match patched {
             // The line was cut: what was put together is a base for the next delta.
             Err(error) if error.kind() == ErrorKind::Io => {
@@ -398,7 +421,10 @@ impl Sink for Filling<'_> {
             Err(error) => {
                 tracing::debug!(%error, index, "a delta did not make the file it was to make");
             }
-            Ok(_) => {}
+            Ok(_) => whole = true,
+        }
+        if let Some(current) = &mut self.current {
+            current.came = Came::Vouched(whole);
         }
         self.finish()
     }
@@ -417,12 +443,11 @@ struct Written<'c> {
 
 impl Write for Written<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(current) = &mut self.current {
-            if let Err(error) = current.file.write(bytes) {
-                self.failed = Some(error);
-                return Err(io::ErrorKind::Other.into());
-            }
-            current.hasher.update(bytes);
+        if let Some(current) = &mut self.current
+            && let Err(error) = current.file.write(bytes)
+        {
+            self.failed = Some(error);
+            return Err(io::ErrorKind::Other.into());
         }
         Ok(bytes.len())
     }

@@ -13,7 +13,7 @@ use pefo_core::lock::Lock;
 use pefo_core::{Error, ErrorKind, RelPath, Result};
 
 use super::TreeReceiverOptions;
-use super::commit::{self, Steps};
+use super::commit::{self, Replaced, Steps};
 use super::filling::Filling;
 use super::places;
 use super::plan::{Plan, Tree};
@@ -69,7 +69,9 @@ pub(super) struct Keeper<'a> {
     fresh: Vec<(Identity, Digest)>,
     /// Long files that this session has put into the tree, whose signatures are to be made.
     unsigned: Vec<(RelPath, FileNode)>,
-    /// A seed for them.
+    /// What the last change replaced; freed once it was answered.
+    replaced: Replaced,
+    /// A seed for signatures.
     seed: Seed,
     /// What stands, as it was found; nothing was changed since.
     found: Option<Vec<(RelPath, Node)>>,
@@ -112,6 +114,7 @@ impl<'a> Keeper<'a> {
             dest,
             fresh: Vec::new(),
             unsigned: Vec::new(),
+            replaced: Replaced::default(),
             seed,
             found: None,
             is_ahead: false,
@@ -325,10 +328,10 @@ impl<'a> Keeper<'a> {
             self.dest = open_dest(&self.options.dest, self.disk)?;
             return Ok(());
         }
-        match &self.dest {
-            Some(dest) => commit::commit(&mut self.stage, dest, steps, &self.options),
-            None => Ok(()),
+        if let Some(dest) = &self.dest {
+            self.replaced = commit::commit(&mut self.stage, dest, steps, &self.options)?;
         }
+        Ok(())
     }
 
     /// Follows a change in what is known.
@@ -374,7 +377,8 @@ impl<'a> Keeper<'a> {
 
     /// The same after a change: the stage itself was gone through when the change began, and what came
     /// since was placed. Empty directories stay for the next one, which a hint then need not make.
-    pub(super) fn tidy_after_change(&self) {
+    pub(super) fn tidy_after_change(&mut self) {
+        self.replaced = Replaced::default();
         told(self.stage.clear_parts());
     }
 
