@@ -62,6 +62,12 @@ const LONG_BYTES: u64 = 8 << 20;
 /// The most threads that look.
 const MAX_THREADS: usize = 4;
 
+/// As many threads as look fastest, where nothing else is to be done meanwhile.
+pub fn all_threads() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    processors.min(MAX_THREADS)
+}
+
 /// What one thread looks at, and what it has found.
 struct Scanner<'a> {
     cache: &'a DigestCache,
@@ -76,7 +82,7 @@ struct Scanner<'a> {
     buffer: Vec<u8>,
 }
 
-/// Scans what is below `root`, which must be a directory. `now` is the system's clock.
+/// Scans what is below `root`, which must be a directory, by so many threads. `now` is the system's clock.
 ///
 /// # Errors
 /// `Io` where the root itself cannot be read; `Cancelled`.
@@ -84,11 +90,10 @@ pub fn scan(
     root: &Path,
     cache: &mut DigestCache,
     now: SystemTime,
+    threads: usize,
     cancel: &Cancel,
 ) -> Result<Scan> {
     let root_handle = open_root(root)?;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = threads.min(MAX_THREADS);
     let mut scanner = Scanner::new(cache, cancel);
     scanner.directory(
         Here {

@@ -43,12 +43,15 @@ impl TreeSource {
         &self.root
     }
 
-    /// Looks at all of it.
+    /// Looks at all of it. One processor, where there are several, is left to the line, which is best
+    /// opened meanwhile.
     ///
     /// # Errors
     /// `Io` where the root itself cannot be read; `Cancelled`.
     pub fn scan(&mut self, clock: &dyn Clock, cancel: &Cancel) -> Result<Scan> {
-        scan::scan(&self.root, &mut self.cache, clock.now().into(), cancel)
+        let threads = (scan::all_threads() - 1).max(1);
+        let (root, now) = (&self.root, clock.now().into());
+        scan::scan(root, &mut self.cache, now, threads, cancel)
     }
 
     /// Looks at some paths only.

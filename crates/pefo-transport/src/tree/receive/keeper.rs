@@ -181,7 +181,13 @@ impl<'a> Keeper<'a> {
             return Ok(Vec::new());
         };
         let now: SystemTime = self.clock.now().into();
-        let scan = scan::scan(dest.path(), &mut self.cache, now, &Cancel::new())?;
+        let scan = scan::scan(
+            dest.path(),
+            &mut self.cache,
+            now,
+            scan::all_threads(),
+            &Cancel::new(),
+        )?;
         // What stands and cannot be told must not count as gone.
         match scan.unreadable.into_iter().next() {
             Some(error) => Err(error.context("the tree that is kept here")),

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::{LONG_BYTES, Scanner, directory, joined};
 
 /// So many names are one thread's share.
-const SHARE: usize = 4096;
+const SHARE: usize = 16384;
 /// What the kernel lists at once.
 const LISTED_BYTES: usize = 64 * 1024;
 
@@ -29,20 +29,31 @@ pub(super) struct Here<'a> {
 #[derive(Debug, Default)]
 struct Names {
     bytes: Vec<u8>,
-    /// Where each ends.
-    ends: Vec<usize>,
+    /// The inode of each, and where it begins and ends: a share has far less than 4 GiB of names.
+    places: Vec<(u64, u32, u32)>,
 }
 
 impl Names {
-    fn push(&mut self, name: &[u8]) {
+    fn push(&mut self, inode: u64, name: &[u8]) {
+        let begin = self.bytes.len() as u32;
         self.bytes.extend_from_slice(name);
-        self.ends.push(self.bytes.len());
+        self.places.push((inode, begin, self.bytes.len() as u32));
+    }
+
+    /// By inode: what lies side by side, on the disk and in memory, is looked at one after the other.
+    fn sort(&mut self) {
+        self.places.sort_unstable();
+    }
+
+    fn len(&self) -> usize {
+        self.places.len()
     }
 
     fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let begins = std::iter::once(0).chain(self.ends.iter().copied());
-        let names = begins.zip(&self.ends);
-        names.map(|(begin, end)| self.bytes.get(begin..*end).unwrap_or_default())
+        self.places.iter().map(|(_, begin, end)| {
+            let place = *begin as usize..*end as usize;
+            self.bytes.get(place).unwrap_or_default()
+        })
     }
 }
 
@@ -55,15 +66,21 @@ impl Scanner<'_> {
         let unlisted = std::thread::scope(|scope| {
             let mut looking = VecDeque::new();
             let mut share = Names::default();
-            let unlisted = list(here.handle, |name| {
-                share.push(name);
-                if threads > 1 && share.ends.len() == SHARE {
-                    let share = std::mem::take(&mut share);
-                    looking.push_back(scope.spawn(move || {
-                        let mut scanner = Scanner::new(cache, cancel);
-                        scanner.entries(here, &share).map(|()| scanner)
-                    }));
+            let unlisted = list(here.handle, |inode, name| {
+                share.push(inode, name);
+                if share.len() < SHARE {
+                    return Ok(());
                 }
+                let mut share = std::mem::take(&mut share);
+                if threads == 1 {
+                    share.sort();
+                    return self.entries(here, &share);
+                }
+                looking.push_back(scope.spawn(move || {
+                    share.sort();
+                    let mut scanner = Scanner::new(cache, cancel);
+                    scanner.entries(here, &share).map(|()| scanner)
+                }));
                 if looking.len() > threads
                     && let Some(first) = looking.pop_front()
                 {
@@ -71,6 +88,7 @@ impl Scanner<'_> {
                 }
                 Ok(())
             })?;
+            share.sort();
             self.entries(here, &share)?;
             for other in looking {
                 self.take_over(joined(other)?);
@@ -90,7 +108,7 @@ impl Scanner<'_> {
     }
 
     fn entries(&mut self, here: Here<'_>, names: &Names) -> Result<()> {
-        self.scan.entries.reserve(names.ends.len());
+        self.scan.entries.reserve(names.len());
         for name in names.iter() {
             match std::str::from_utf8(name) {
                 Ok(name) if is_temp_name(name) => {}
@@ -159,14 +177,14 @@ impl Scanner<'_> {
 ///
 /// # Errors
 /// Those of `take`.
-fn list(handle: &OwnedFd, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<Option<Errno>> {
+fn list(handle: &OwnedFd, mut take: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<Option<Errno>> {
     let mut buffer = Vec::with_capacity(LISTED_BYTES);
     let mut listed = RawDir::new(handle, buffer.spare_capacity_mut());
     while let Some(entry) = listed.next() {
         match entry {
             Ok(entry) => match entry.file_name().to_bytes() {
                 b"." | b".." => {}
-                name => take(name)?,
+                name => take(entry.ino(), name)?,
             },
             Err(Errno::INTR) => {}
             Err(error) => return Ok(Some(error)),
@@ -182,10 +200,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn names_come_back_as_they_went_in(names in prop::collection::vec(prop::collection::vec(1_u8.., 0..20), 0..20)) {
+        fn names_come_back_by_inode(names in prop::collection::vec((any::<u64>(), prop::collection::vec(1_u8.., 0..20)), 0..20)) {
             let mut all = Names::default();
-            names.iter().for_each(|name| all.push(name));
-            prop_assert_eq!(all.iter().collect::<Vec<_>>(), names);
+            names.iter().for_each(|(inode, name)| all.push(*inode, name));
+            all.sort();
+            let mut sorted: Vec<_> = names.iter().enumerate().collect();
+            sorted.sort_by_key(|(_, (inode, _))| *inode);
+            let sorted: Vec<_> = sorted.into_iter().map(|(_, (_, name))| name).collect();
+            prop_assert_eq!(all.iter().collect::<Vec<_>>(), sorted);
         }
     }
 }
