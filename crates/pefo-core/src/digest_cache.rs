@@ -128,6 +128,10 @@ fn same_inode(one: &Identity, two: &Identity) -> bool {
     (one.inode, one.device) == (two.inode, two.device)
 }
 
+/// Where in a cache a file stands, until the cache changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place(u32);
+
 /// Digests by device and inode, each with the rest of what identifies the file.
 #[derive(Debug, Clone, Default)]
 pub struct DigestCache {
@@ -158,19 +162,20 @@ impl DigestCache {
         }
     }
 
-    fn find(&self, file: &Identity) -> Option<&Known> {
+    /// The digest of a file that is as it was when it was read.
+    pub fn get(&self, file: &Identity) -> Option<Digest> {
+        self.find(file).map(|(digest, _)| digest)
+    }
+
+    /// As [`DigestCache::get`], and the file's place in the cache, for [`DigestCache::keep_only`].
+    pub fn find(&self, file: &Identity) -> Option<(Digest, Place)> {
         let is_it = |place: &u32| {
             let known = self.known.get(*place as usize);
             known.is_some_and(|(identity, _)| same_inode(identity, file))
         };
-        let place = self.places.find(mixed(file), is_it)?;
-        self.known.get(*place as usize)
-    }
-
-    /// The digest of a file that is as it was when it was read.
-    pub fn get(&self, file: &Identity) -> Option<Digest> {
-        let (identity, digest) = self.find(file)?;
-        (identity == file).then_some(*digest)
+        let place = *self.places.find(mixed(file), is_it)?;
+        let (identity, digest) = self.known.get(place as usize)?;
+        (identity == file).then_some((*digest, Place(place)))
     }
 
     /// Remembers what a file held, where its times were settled at `now`: the system's clock, read
@@ -231,6 +236,18 @@ impl DigestCache {
         {
             *place = gone;
         }
+    }
+
+    /// Forgets all files but those at these places, which must have been found since the last change.
+    pub fn keep_only(&mut self, places: &[Place]) {
+        let mut kept = Self::with_capacity(places.len());
+        for Place(place) in places {
+            if let Some((file, digest)) = self.known.get(*place as usize) {
+                kept.insert(*file, *digest);
+            }
+        }
+        kept.changed = self.changed || kept.len() != self.len();
+        *self = kept;
     }
 
     /// How many files are known.
@@ -476,6 +493,38 @@ mod tests {
             };
             assert!(seconds.abs_diff(0) > 1 || time.system() > UNIX_EPOCH - Duration::from_secs(2));
         }
+    }
+
+    #[test]
+    fn what_is_not_kept_is_forgotten() {
+        let file = |inode| Identity {
+            device: 1,
+            inode,
+            size: 3,
+            mtime: FileTime {
+                seconds: 100,
+                nanoseconds: 1,
+            },
+            ctime: FileTime {
+                seconds: 100,
+                nanoseconds: 1,
+            },
+        };
+        let mut cache = DigestCache::default();
+        for inode in 0..10_u64 {
+            cache.put(file(inode), Digest::of(&inode.to_le_bytes()), late());
+        }
+        let places: Vec<_> = [7, 2]
+            .map(|inode| cache.find(&file(inode)).unwrap().1)
+            .to_vec();
+        cache.keep_only(&places);
+        assert_eq!(cache.len(), 2);
+        for inode in 0..10_u64 {
+            let digest = Digest::of(&inode.to_le_bytes());
+            let kept = [2, 7].contains(&inode).then_some(digest);
+            assert_eq!(cache.get(&file(inode)), kept);
+        }
+        assert!(cache.changed);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::thread::ScopedJoinHandle;
 use std::time::SystemTime;
 
 use pefo_core::cancel::Cancel;
-use pefo_core::digest_cache::{DigestCache, Identity};
+use pefo_core::digest_cache::{DigestCache, Identity, Place};
 use pefo_core::disk::{Disk, EntryKind, Rooted, Standing};
 use pefo_core::{Digest, Error, RelPath, Result};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
@@ -62,6 +62,9 @@ const LONG_BYTES: u64 = 8 << 20;
 /// The most threads that look.
 const MAX_THREADS: usize = 4;
 
+/// Files that no longer stand are forgotten once they are more than those that do, and so many more.
+const FORGOTTEN_AT_ONCE: usize = 1024;
+
 /// As many threads as look fastest, where nothing else is to be done meanwhile.
 pub fn all_threads() -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -77,6 +80,8 @@ struct Scanner<'a> {
     directories: Vec<RelPath>,
     /// Long files that have to be read, which is left to all threads together.
     long: Vec<(RelPath, Standing)>,
+    /// Files that were known.
+    found: Vec<Place>,
     /// Files that were read.
     learnt: Vec<(Identity, Digest)>,
     buffer: Vec<u8>,
@@ -124,7 +129,16 @@ pub fn scan(
         }
     }
     scanner.read_long(root, threads)?;
-    let Scanner { scan, learnt, .. } = scanner;
+    let Scanner {
+        scan,
+        found,
+        learnt,
+        ..
+    } = scanner;
+    // Files that went or were replaced would stay in the cache for ever. A few may, until they are many.
+    if scan.is_complete() && cache.len() > found.len() * 2 + FORGOTTEN_AT_ONCE {
+        cache.keep_only(&found);
+    }
     for (identity, digest) in learnt {
         cache.put(identity, digest, now);
     }
@@ -204,6 +218,7 @@ impl<'a> Scanner<'a> {
             scan: Scan::default(),
             directories: Vec::new(),
             long: Vec::new(),
+            found: Vec::new(),
             learnt: Vec::new(),
             buffer: Vec::new(),
         }
@@ -221,6 +236,7 @@ impl<'a> Scanner<'a> {
         self.scan.read.1 += other.scan.read.1;
         self.directories.extend(other.directories);
         self.long.extend(other.long);
+        self.found.extend(other.found);
         self.learnt.extend(other.learnt);
     }
 
@@ -232,5 +248,39 @@ impl<'a> Scanner<'a> {
             digest,
         };
         self.scan.entries.push((path, Node::File(file)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pefo_core::disk::Attributes;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    #[test]
+    fn the_cache_does_not_grow_with_every_file_that_ever_stood() {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, mut cache) = (Disk::new(), DigestCache::default());
+        let late = UNIX_EPOCH + Duration::from_secs(5_000_000_000);
+        let files = FORGOTTEN_AT_ONCE / 2;
+        for round in 0..6 {
+            // What stood before is kept elsewhere, so that no inode comes back.
+            let root = dir.path().join(format!("{round}"));
+            disk.create_dir(&root, &Attributes::mode(0o700)).unwrap();
+            for file in 0..files {
+                let path = root.join(file.to_string());
+                disk.publish_cache(&path, b"x", &Attributes::mode(0o600))
+                    .unwrap();
+            }
+            let scanned = scan(&root, &mut cache, late, 2, &Cancel::new()).unwrap();
+            assert_eq!(scanned.entries.len(), files);
+            let again = scan(&root, &mut cache, late, 1, &Cancel::new()).unwrap();
+            assert_eq!(again.read, (0, 0));
+            assert!(
+                cache.len() <= files * 3 + FORGOTTEN_AT_ONCE,
+                "{round}: {}",
+                cache.len()
+            );
+        }
     }
 }

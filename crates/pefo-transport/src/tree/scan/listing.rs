@@ -144,8 +144,9 @@ impl Scanner<'_> {
         };
         // Most of a tree is known: nothing more is done for it than must be.
         if standing.kind == EntryKind::File
-            && let Some(digest) = self.cache.get(&standing.identity)
+            && let Some((digest, place)) = self.cache.find(&standing.identity)
         {
+            self.found.push(place);
             self.push(path, &standing, &standing.identity, digest);
             return Ok(());
         }

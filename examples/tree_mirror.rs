@@ -13,6 +13,9 @@
 //! tree_mirror push SOURCE --state DIR --host H --port P --user U --identity FILE --host-key 'ssh-ed25519 AAAA…'
 //! ```
 //!
+//! It exits with 0 where the copy is as the source, 2 where something was left for a later run (what could
+//! not be read, changed meanwhile, or was not deleted), 1 where nothing came of it.
+//!
 //! `--zstd` compresses; `--report FILE` appends the process's peak memory to FILE, for benchmarks.
 
 use std::fs::File;
@@ -45,13 +48,17 @@ fn main() -> ExitCode {
     let mut arguments = Arguments(std::env::args().skip(1).collect());
     let report = arguments.value("--report").map(PathBuf::from);
     let done = match arguments.next().as_deref() {
-        Some("serve") => serve(&mut arguments),
+        Some("serve") => serve(&mut arguments).map(|()| true),
         Some("push") => push(&mut arguments),
         _ => Err(Error::invalid(USAGE)),
     };
-    let done = done.and_then(|()| report.map_or(Ok(()), |path| report_memory(&path)));
+    let done = done.and_then(|complete| {
+        report.map_or(Ok(()), |path| report_memory(&path))?;
+        Ok(complete)
+    });
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(2),
         Err(error) => {
             eprintln!("{error}");
             if let Some(hint) = error.hint_text() {
@@ -79,8 +86,8 @@ fn serve(arguments: &mut Arguments) -> Result<()> {
         .map(drop)
 }
 
-/// The side that has the directory.
-fn push(arguments: &mut Arguments) -> Result<()> {
+/// The side that has the directory; whether the copy is now as the source is.
+fn push(arguments: &mut Arguments) -> Result<bool> {
     let follow = arguments.flag("--follow");
     let compression = i32::from(arguments.flag("--zstd"));
     let state = PathBuf::from(arguments.required_value("--state")?);
@@ -109,17 +116,22 @@ fn push(arguments: &mut Arguments) -> Result<()> {
         (looked, opening.join().map_err(failed).and_then(|line| line))
     });
     let ((mut source, scan), mut line) = (looked?, line?);
-    show(&line.sync(&source, scan, &Silent)?)?;
+    let synced = line.sync(&source, scan, &Silent)?;
+    let mut complete = synced.is_complete();
+    show(&synced)?;
     if follow {
         for path in std::io::stdin().lock().lines() {
             let path =
                 path.map_err(|error| Error::io("read", Path::new("standard input"), error))?;
             let path = RelPath::new(path)?;
-            show(&line.change(&mut source, &[path], &SystemClock, &Silent)?)?;
+            let synced = line.change(&mut source, &[path], &SystemClock, &Silent)?;
+            complete &= synced.is_complete();
+            show(&synced)?;
         }
     }
     line.leave()?;
-    source.keep(&disk)
+    source.keep(&disk)?;
+    Ok(complete)
 }
 
 fn show(synced: &Synced) -> Result<()> {
