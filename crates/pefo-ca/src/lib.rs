@@ -12,6 +12,7 @@
 //! | [`exclude`] | certnames that stay out of it |
 //! | [`plan`](mod@plan) | local and source snapshot → what would be done, and what is refused and why; pure |
 //! | [`apply`](mod@apply) | does it, durably, in the order that keeps serial ≥ inventory ≥ signed at any crash |
+//! | [`source`] | a source's CA followed change by change, each look as the steps of a batch |
 //! | [`seed`](mod@seed) | an empty standby gets the CA whole, by one rename |
 //! | [`watch`] | hints that something changed |
 //!
@@ -33,6 +34,7 @@ pub mod plan;
 pub mod seed;
 pub mod serial;
 pub mod snapshot;
+pub mod source;
 pub mod watch;
 
 pub use apply::{ApplyOptions, ApplyReport, apply};
@@ -43,3 +45,4 @@ pub use plan::{Conflict, Plan, PlanRules, Rule, SerialMode, plan};
 pub use seed::{SeedKey, SeedOptions, SeedReport, ca_fingerprint, seed};
 pub use serial::{Serial, SerialBlock};
 pub use snapshot::{Snapshot, SnapshotOptions};
+pub use source::SourceIndex;

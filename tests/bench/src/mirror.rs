@@ -113,7 +113,9 @@ impl<'a> Mirror<'a> {
         Ok(())
     }
 
-    /// One sync in a session of its own; what it took in milliseconds, and what it did.
+    /// One sync in a session of its own; what it took in milliseconds, and what it did. What the receiver
+    /// does after its answer (it makes signatures of long files) is waited for, so that nobody's next run
+    /// stands beside it.
     ///
     /// # Errors
     /// A program that fails or does not answer as agreed.
@@ -121,6 +123,7 @@ impl<'a> Mirror<'a> {
         self.sessions += 1;
         let ended = process::run(&mut self.command()?, self.place.path())?;
         let synced = parse(&ended.stdout)?;
+        self.reports("receiver")?;
         Ok((ended.milliseconds(), synced))
     }
 
@@ -149,21 +152,7 @@ impl<'a> Mirror<'a> {
     pub(crate) fn peak_kib(&self) -> Result<u64> {
         let mut peak = 0;
         for end in ["sender", "receiver"] {
-            let path = self.report(end);
-            // The receiver may end a moment later than the sender.
-            let lines = wait::within(REPORT_LIMIT, || {
-                let text = std::fs::read_to_string(&path).unwrap_or_default();
-                (text.lines().count() >= self.sessions && text.ends_with('\n')).then_some(text)
-            });
-            let Some(lines) = lines else {
-                let message = format!(
-                    "after {} sessions there are fewer lines in {}",
-                    self.sessions,
-                    path.display()
-                );
-                return Err(Error::new(ErrorKind::Protocol, message));
-            };
-            for line in lines.lines() {
+            for line in self.reports(end)?.lines() {
                 let report: Report = serde_json::from_str(line).map_err(|error| {
                     Error::new(ErrorKind::Protocol, format!("report {line:?}: {error}"))
                 })?;
@@ -171,6 +160,23 @@ impl<'a> Mirror<'a> {
             }
         }
         Ok(peak)
+    }
+
+    /// What an end has told at the end of every session; the receiver may end later than the sender.
+    fn reports(&self, end: &str) -> Result<String> {
+        let path = self.report(end);
+        let lines = wait::within(REPORT_LIMIT, || {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            (text.lines().count() >= self.sessions && text.ends_with('\n')).then_some(text)
+        });
+        lines.ok_or_else(|| {
+            let message = format!(
+                "after {} sessions there are fewer lines in {}",
+                self.sessions,
+                path.display()
+            );
+            Error::new(ErrorKind::Protocol, message)
+        })
     }
 
     fn report(&self, end: &str) -> PathBuf {

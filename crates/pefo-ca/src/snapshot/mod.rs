@@ -8,6 +8,7 @@
 //! What cannot be read is a value ([`Part::Unreadable`]), not a failure: one torn certificate must not
 //! hold back a revocation. What that means is decided by [`plan`](mod@crate::plan).
 
+pub(crate) mod files;
 mod read;
 
 use std::collections::{BTreeMap, BTreeSet};

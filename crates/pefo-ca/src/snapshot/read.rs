@@ -1,29 +1,21 @@
 //! Reads a cadir in the safe order, again where something moved.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use pefo_core::clock::Clock;
-use pefo_core::disk::{is_temp_name, read_capped};
-use pefo_core::{Certname, Error, RelPath, Result};
+use pefo_core::disk::read_capped;
+use pefo_core::{Certname, RelPath, Result};
 
+use super::files::{self, Loaded, MAX_CERT_BYTES, Stamp, stamp};
 use super::{FileEntry, Part, Problem, Snapshot, SnapshotOptions};
 use crate::cert::{CaChain, Cert, Request};
 use crate::crl::CrlBundle;
 use crate::inventory::Inventory;
+use crate::key;
 use crate::malformed::Malformed;
 use crate::serial::{self, Serial};
-use crate::watch::is_server_temp_name;
-use crate::{key, pem};
-
-/// A CRL of a large site takes megabytes; a certificate some kilobytes.
-const MAX_FILE_BYTES: u64 = 256 << 20;
-const MAX_CERT_BYTES: u64 = 1 << 20;
-
-/// Inode, size, mtime and ctime: enough to see that a file moved, never enough to see that it did not.
-type Stamp = (u64, u64, i64, i64, i64, i64);
 
 pub(super) struct Reader<'a> {
     dir: &'a Path,
@@ -59,14 +51,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn read(mut self) -> Result<Snapshot> {
-        for name in [
-            "ca_crl.pem",
-            "ca_crt.pem",
-            "ca_pub.pem",
-            "infra_crl.pem",
-            "infra_inventory.txt",
-            "infra_serials",
-        ] {
+        for name in files::FIRST {
             self.load(&rel(name)?)?;
         }
         let requests = self.list("requests")?.unwrap_or_default();
@@ -76,8 +61,7 @@ impl<'a> Reader<'a> {
         for (_, path) in requests.iter().chain(&signed) {
             self.load(path)?;
         }
-        self.load(&rel("inventory.txt")?)?;
-        self.load(&rel("serial")?)?;
+        self.load_last()?;
         self.settle()?;
         let key_matches = self.key_matches()?;
         self.finish(&requests, &signed, has_signed_dir, key_matches)
@@ -106,10 +90,14 @@ impl<'a> Reader<'a> {
             for path in unsettled {
                 self.load(&path)?;
             }
-            self.load(&rel("inventory.txt")?)?;
-            self.load(&rel("serial")?)?;
+            self.load_last()?;
         }
         Ok(())
+    }
+
+    fn load_last(&mut self) -> Result<()> {
+        let mut last = files::LAST.into_iter();
+        last.try_for_each(|name| self.load(&rel(name)?))
     }
 
     fn is_unsettled(&self, path: &RelPath) -> bool {
@@ -119,103 +107,41 @@ impl<'a> Reader<'a> {
         if now.as_ref() != self.stamps.get(path) {
             return true;
         }
-        let Some(file) = self.files.get(path) else {
-            return false;
-        };
-        match path.as_str() {
-            "serial" => serial::parse_file(&file.bytes).is_err(),
-            "inventory.txt" => !file.bytes.is_empty() && !file.bytes.ends_with(b"\n"),
-            name if name.ends_with(".pem") => pem::blocks(&file.bytes).is_err(),
-            _ => false,
-        }
+        let file = self.files.get(path);
+        file.is_some_and(|file| files::is_torn(path, &file.bytes))
     }
 
     /// Takes a file's bytes; one that is gone is absent.
     fn load(&mut self, path: &RelPath) -> Result<()> {
-        let full = path.in_dir(self.dir);
         self.files.remove(path);
         self.stamps.remove(path);
         self.not_files.remove(path);
-        let meta = match std::fs::symlink_metadata(&full) {
-            Ok(meta) => meta,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(Error::io("examine", &full, error)),
-        };
-        let limit = if path.parent().is_some() {
-            MAX_CERT_BYTES
-        } else {
-            MAX_FILE_BYTES
-        };
-        let refused = if !meta.is_file() {
-            Some("is no regular file")
-        } else if meta.len() > limit {
-            Some("is far too large")
-        } else {
-            None
-        };
-        if let Some(reason) = refused {
-            self.not_files
-                .insert(path.clone(), Malformed::new("not-a-file", reason));
-            return Ok(());
-        }
-        match read_capped(&full, limit) {
-            Ok(bytes) => {
-                // Of before reading: a change during it shows as a difference afterwards.
-                self.stamps.insert(path.clone(), stamp(&meta));
-                self.files.insert(
-                    path.clone(),
-                    FileEntry {
-                        bytes: bytes.into(),
-                        mode: meta.mode() & 0o7777,
-                    },
-                );
-                Ok(())
+        match files::load(self.dir, path)? {
+            Loaded::Absent => {}
+            Loaded::NotAFile(error) => {
+                self.not_files.insert(path.clone(), error);
             }
-            Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(()),
-            Err(error) => Err(error),
+            Loaded::File(meta, file) => {
+                self.stamps.insert(path.clone(), stamp(&meta));
+                self.files.insert(path.clone(), file);
+            }
         }
+        Ok(())
     }
 
     /// The acceptable names of signed/ or requests/, sorted; `None` where there is no such directory.
     fn list(&mut self, sub: &str) -> Result<Option<Vec<(Certname, RelPath)>>> {
-        let dir = self.dir.join(sub);
-        match std::fs::symlink_metadata(&dir) {
-            Ok(meta) if meta.is_dir() => {}
-            Ok(_) => {
-                self.problem(sub, Malformed::new("not-a-file", "is no directory"));
-                return Ok(None);
+        match files::names(self.dir, sub, &self.options.exclude)? {
+            Ok(names) => {
+                self.excluded.extend(names.excluded);
+                self.problems.extend(names.problems);
+                Ok(Some(names.named))
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("examine", &dir, error)),
-        }
-        let mut names = Vec::new();
-        for entry in walkdir::WalkDir::new(&dir)
-            .min_depth(1)
-            .max_depth(1)
-            .sort_by_file_name()
-        {
-            let entry = entry.map_err(|error| Error::io("list", &dir, error.into()))?;
-            let name = entry.file_name().to_string_lossy();
-            if is_server_temp_name(&name) || is_temp_name(&name) {
-                continue;
-            }
-            let shown = format!("{sub}/{}", name.escape_debug());
-            let certname = match name.strip_suffix(".pem") {
-                None => Err("does not end in .pem".to_owned()),
-                Some(stem) => Certname::new(stem).map_err(|error| error.to_string()),
-            };
-            match certname {
-                Ok(certname) if self.options.exclude.contains(&certname) => {
-                    self.excluded.insert(certname);
-                }
-                Ok(certname) => {
-                    let path = RelPath::new(format!("{sub}/{certname}.pem"))?;
-                    names.push((certname, path));
-                }
-                Err(reason) => self.problem(&shown, Malformed::new("name-refused", reason)),
+            Err(problem) => {
+                self.problems.extend(problem);
+                Ok(None)
             }
         }
-        Ok(Some(names))
     }
 
     fn key_matches(&self) -> Result<Part<bool>> {
@@ -359,15 +285,4 @@ fn lines(bytes: &[u8]) -> Result<impl Iterator<Item = (usize, &str)>, Malformed>
 
 fn rel(name: &str) -> Result<RelPath> {
     RelPath::new(name)
-}
-
-fn stamp(meta: &std::fs::Metadata) -> Stamp {
-    (
-        meta.ino(),
-        meta.size(),
-        meta.mtime(),
-        meta.mtime_nsec(),
-        meta.ctime(),
-        meta.ctime_nsec(),
-    )
 }

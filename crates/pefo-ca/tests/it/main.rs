@@ -17,6 +17,7 @@ mod parsers;
 mod sample;
 mod seed;
 mod snapshot;
+mod source;
 mod watch;
 
 use std::collections::BTreeMap;

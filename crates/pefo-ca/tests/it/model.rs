@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[derive(Debug, Clone)]
-enum Act {
+pub(super) enum Act {
     Sign(u8),
     SignHalf(u8, Step),
     Revoke(u8),
@@ -20,7 +20,7 @@ enum Act {
     TearTail,
 }
 
-fn acts() -> impl Strategy<Value = Vec<Act>> {
+pub(super) fn acts() -> impl Strategy<Value = Vec<Act>> {
     let node = 0_u8..5;
     let step = prop_oneof![
         Just(Step::Request),
@@ -42,7 +42,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     proptest::collection::vec(act, 1..25)
 }
 
-fn perform(pair: &mut Pair, act: &Act, hour: i64) {
+pub(super) fn perform(pair: &mut Pair, act: &Act, hour: i64) {
     let moment = now() + time::Duration::hours(hour);
     pair.a.set_now(moment);
     let name = |node: &u8| format!("n{node}.test");

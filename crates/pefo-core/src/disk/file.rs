@@ -21,8 +21,10 @@ pub struct NewFile {
     ahead: u64,
 }
 
-/// After so many bytes the disk is told to begin writing them.
+/// After so many bytes the disk is told to begin writing them,
 const BEGIN_BYTES: u64 = 16 << 20;
+/// and at the end where so many are left.
+const REST_BYTES: u64 = 1 << 20;
 
 impl NewFile {
     pub(super) fn new(disk: Disk, file: File, path: PathBuf, attributes: Attributes) -> Self {
@@ -93,6 +95,9 @@ impl NewFile {
     }
 
     fn settle(&mut self) -> Result<()> {
+        if self.ahead >= REST_BYTES {
+            self.begin_writing_out();
+        }
         self.disk.act(
             "set attributes of",
             &self.path,

@@ -33,6 +33,11 @@ impl SourceState {
         self.hash.digest()
     }
 
+    /// All paths, in order.
+    pub fn paths(&self) -> impl Iterator<Item = &RelPath> {
+        self.entries.keys()
+    }
+
     /// Mode and digest of a path.
     pub fn get(&self, path: &RelPath) -> Option<(u32, Digest)> {
         self.entries.get(path).copied()

@@ -128,7 +128,8 @@ pub fn scan(
             }
         }
     }
-    scanner.read_long(root, threads)?;
+    // What has to be read is worth every processor.
+    scanner.read_long(root, all_threads())?;
     let Scanner {
         scan,
         found,

@@ -126,16 +126,17 @@ impl<'a> Keeper<'a> {
     /// Keeps what was learnt; losing it costs reading only.
     pub(super) fn close(mut self) {
         self.learn();
+        if let Err(error) = self.sign() {
+            tracing::warn!(%error, "a long file's signature was not kept");
+        }
         let path = self.options.state.join(CACHE);
         if let Err(error) = self.cache.store(self.disk, &path) {
             tracing::warn!(%error, "the digest cache was not stored");
         }
-        if let Err(error) = self.sign() {
-            tracing::warn!(%error, "a long file's signature was not kept");
-        }
     }
 
-    /// Makes the signatures of what has come, now that nobody waits.
+    /// Makes the signatures of what has come, now that nobody waits. As the files are read anyway, their
+    /// digests are known from then on: when they came they were too young for that.
     fn sign(&mut self) -> Result<()> {
         let (Some(dest), Some(tree)) = (&self.dest, &self.tree) else {
             return Ok(());
@@ -144,14 +145,16 @@ impl<'a> Keeper<'a> {
             return Ok(());
         }
         let beneath = dest.reading()?;
+        // The longest last: by then it is no longer young.
+        self.unsigned.sort_by_key(|(_, file)| file.size);
         for (path, file) in &self.unsigned {
+            let before = self.clock.now().into();
+            let stood = dest.stat(path)?.map(|stands| stands.identity);
             let open = beneath.file(path)?;
             let signatures = &self.stage.signatures;
-            signatures.make(open, file.size, &file.digest, self.seed)?;
-            let stands = dest.stat(path)?.map(|stands| stands.identity);
-            if stands.is_none_or(|stands| (stands.size, stands.mtime) != (file.size, file.mtime)) {
-                // Somebody else wrote to it: of what it holds now this is no signature.
-                signatures.forget_all_but(|digest| *digest != file.digest)?;
+            let is_its = signatures.make(open, file.size, &file.digest, self.seed)?;
+            if let Some(stood) = stood.filter(|_| is_its) {
+                self.cache.put(stood, file.digest, before);
             }
         }
         let files = tree.values().filter_map(Node::file);

@@ -7,7 +7,7 @@
 
 use std::io;
 
-use pefo_core::digest::Digest;
+use pefo_core::digest::{Digest, Hasher};
 use pefo_core::disk::{Attributes, Disk, Rooted};
 use pefo_core::{RelPath, Result};
 
@@ -45,14 +45,15 @@ impl Signatures {
     }
 
     /// Makes the signature of a file of `bytes` with this digest, as a delta of a file as long would want
-    /// it, and keeps it.
+    /// it, and keeps it; tells whether the file was read and has that digest. Where it has another, nothing
+    /// is kept: somebody else wrote to it.
     pub(super) fn make(
         &self,
         file: impl io::Read,
         bytes: u64,
         digest: &Digest,
         seed: Seed,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let candidate = Candidate {
             index: 0,
             base_bytes: bytes,
@@ -60,14 +61,22 @@ impl Signatures {
         };
         let planned = plan_deltas(&[candidate], 1);
         let Some(planned) = planned.first() else {
-            return Ok(());
+            return Ok(false);
         };
         let mut made = Vec::new();
-        let file = io::BufReader::with_capacity(1 << 18, file);
-        signature::write(file, bytes, &planned.options(seed), &mut made)?;
+        let mut file = Hashed {
+            file,
+            hasher: Hasher::default(),
+        };
+        let buffered = io::BufReader::with_capacity(1 << 18, &mut file);
+        signature::write(buffered, bytes, &planned.options(seed), &mut made)?;
+        if file.hasher.digest() != *digest {
+            return Ok(false);
+        }
         let target = self.dir.path().join(digest.to_string());
-        self.disk
-            .publish_cache(&target, &made, &Attributes::mode(0o600))
+        let private = Attributes::mode(0o600);
+        self.disk.publish_cache(&target, &made, &private)?;
+        Ok(true)
     }
 
     /// Forgets those of content that no longer stands.
@@ -79,5 +88,19 @@ impl Signatures {
             }
         }
         Ok(())
+    }
+}
+
+/// A file that is hashed as it is read.
+struct Hashed<R> {
+    file: R,
+    hasher: Hasher,
+}
+
+impl<R: io::Read> io::Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.hasher.update(buffer.get(..count).unwrap_or_default());
+        Ok(count)
     }
 }

@@ -1,0 +1,426 @@
+//! What a source's CA directory holds, followed change by change.
+//!
+//! A [`SourceIndex`] knows every file that a standby needs by mode and digest, some 250 bytes each: that
+//! of 50,000 certificates fits into 16 MiB, and stays in a watcher while nothing happens. [`look`] takes
+//! hints (see [`watch`](crate::watch)), reads what they name, and tells what is different, as the steps
+//! of a batch. What it guarantees:
+//!
+//! - What is read is read CRLs first, then requests, signed, inventory, and the serial last, so that
+//!   serial ≥ inventory ≥ signed holds in every batch; its steps stand in the order in which a standby
+//!   takes them: serial, inventory, signed, requests, CRLs.
+//! - A file crosses whole or not at all: one that moves or is torn is read again, and named where it stays
+//!   so. Of an inventory that is being appended to, the whole lines cross.
+//! - Content decides. A file that is not read again is one whose inode, size, mtime and ctime are those of
+//!   when it was read, and were old by then.
+//! - A change costs what changed: an inventory that grew crosses as what was added, and of one that grew
+//!   in place only that is read, until the next full look.
+//! - An emptied, unreadable or vanished CA is refused by name, never told as deletions.
+//!
+//! [`look`]: SourceIndex::look
+
+mod change;
+mod inventory;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use pefo_core::clock::Clock;
+use pefo_core::digest_cache::{DigestCache, Identity};
+use pefo_core::generation::batch::SourceState;
+use pefo_core::{Digest, Error, RelPath, Result};
+
+use crate::layout::CaLayout;
+use crate::malformed::Malformed;
+use crate::snapshot::files::{self, FIRST, LAST, Loaded, certname_of};
+use crate::snapshot::{Problem, SnapshotOptions};
+use crate::watch::Hint;
+
+pub use change::{Change, Observed};
+use inventory::{Grown, Tail};
+
+/// Files without which there is no CA.
+const REQUIRED: [&str; 4] = ["ca_crl.pem", "ca_crt.pem", "inventory.txt", "serial"];
+
+/// A source's CA directory as a standby that took every batch knows it.
+#[derive(Debug)]
+pub struct SourceIndex {
+    cadir: PathBuf,
+    options: SnapshotOptions,
+    state: SourceState,
+    known: DigestCache,
+    inventory: Option<Tail>,
+}
+
+/// What was found at a path.
+enum Found {
+    Absent,
+    Refused(Malformed),
+    /// As it is known.
+    Same,
+    File(File),
+}
+
+struct File {
+    identity: Identity,
+    mode: u32,
+    digest: Digest,
+    content: Content,
+    is_torn: bool,
+}
+
+enum Content {
+    /// All of it; nothing where it is only to be known.
+    Whole(Vec<u8>),
+    /// An inventory that begins as the known one.
+    Grown(Box<Grown>),
+}
+
+/// One look at some paths, before anything is taken from it.
+struct Look<'i> {
+    index: &'i SourceIndex,
+    /// Whether contents are kept.
+    keeps: bool,
+    /// Whether nothing is taken to be as it was without having been read.
+    is_full: bool,
+    found: BTreeMap<RelPath, Found>,
+}
+
+impl SourceIndex {
+    /// Looks at all that is there.
+    ///
+    /// # Errors
+    /// As [`SourceIndex::look`].
+    pub fn read(layout: &CaLayout, options: &SnapshotOptions, clock: &dyn Clock) -> Result<Self> {
+        let mut index = Self {
+            cadir: layout.cadir().to_owned(),
+            options: options.clone(),
+            state: SourceState::default(),
+            known: DigestCache::default(),
+            inventory: None,
+        };
+        index.look_at(None, false, clock)?;
+        Ok(index)
+    }
+
+    /// What a standby that took every batch knows.
+    pub fn state(&self) -> &SourceState {
+        &self.state
+    }
+
+    /// Reads what the hints name and tells what is different since the last look.
+    ///
+    /// # Errors
+    /// `Refused` (`ca-source-unreadable`, `ca-source-empty`), worth a retry, where what is there is no CA
+    /// that a standby could follow; `Io`. The index is then as it was.
+    pub fn look(&mut self, hints: &[Hint], clock: &dyn Clock) -> Result<Observed> {
+        let named = hints.iter().map(|hint| match hint {
+            Hint::Changed(path) => Some(path.clone()),
+            Hint::Rescan => None,
+        });
+        let named: Option<BTreeSet<RelPath>> = named.collect();
+        self.look_at(named, true, clock)
+    }
+
+    /// Looks at these paths, or at all.
+    fn look_at(
+        &mut self,
+        named: Option<BTreeSet<RelPath>>,
+        keeps: bool,
+        clock: &dyn Clock,
+    ) -> Result<Observed> {
+        let before = SystemTime::from(clock.now());
+        let mut problems = Vec::new();
+        let is_full = named.is_none();
+        let paths = match named {
+            Some(named) => self.relevant(named, &mut problems),
+            None => self.everything(&mut problems)?,
+        };
+        let mut look = Look {
+            index: self,
+            keeps,
+            is_full,
+            found: BTreeMap::new(),
+        };
+        if !paths.is_empty() {
+            look.take(&paths)?;
+        }
+        let unsettled = look.settle(clock)?;
+        let found = look.found;
+        for (path, found) in &found {
+            if matches!(found, Found::Absent) && REQUIRED.contains(&path.as_str()) {
+                return Err(unreadable(format!("{path} is missing")));
+            }
+        }
+        Ok(self.accept(found, unsettled, problems, before))
+    }
+
+    /// Takes over what was found.
+    fn accept(
+        &mut self,
+        found: BTreeMap<RelPath, Found>,
+        unsettled: Vec<RelPath>,
+        mut problems: Vec<Problem>,
+        before: SystemTime,
+    ) -> Observed {
+        let from = self.state.digest();
+        let mut changes = Vec::new();
+        for (path, found) in found {
+            match found {
+                Found::Same => {}
+                Found::Refused(error) => problems.push(Problem {
+                    path: path.to_string(),
+                    error,
+                }),
+                Found::Absent => {
+                    if self.state.remove(&path) {
+                        changes.push(Change::Delete { path });
+                    }
+                }
+                Found::File(_) if unsettled.contains(&path) => {}
+                Found::File(file) => changes.extend(self.accept_file(path, file, before)),
+            }
+        }
+        changes.sort_by_key(Change::rank);
+        Observed {
+            from,
+            to: self.state.digest(),
+            changes,
+            unsettled,
+            problems,
+        }
+    }
+
+    fn accept_file(&mut self, path: RelPath, file: File, before: SystemTime) -> Option<Change> {
+        let File {
+            identity,
+            mode,
+            digest,
+            content,
+            is_torn,
+        } = file;
+        // Of what is torn or grew in place a part was read: a full look reads it again.
+        let is_read_whole = match &content {
+            Content::Whole(_) => true,
+            Content::Grown(grown) => grown.is_read_whole,
+        };
+        if is_read_whole && !is_torn {
+            self.known.put(identity, digest, before);
+        }
+        let stood = self.state.get(&path);
+        if path.as_str() == LAST[0] {
+            let inode = (identity.device, identity.inode);
+            match &content {
+                Content::Whole(bytes) => self.inventory = Some(Tail::of(inode, bytes)),
+                Content::Grown(grown) => {
+                    if let Some(tail) = &mut self.inventory {
+                        tail.grow(inode, grown);
+                    }
+                }
+            }
+        }
+        if stood == Some((mode, digest)) {
+            return None;
+        }
+        self.state.put(path.clone(), mode, digest);
+        Some(match (content, stood) {
+            (Content::Grown(grown), Some((_, prefix))) => Change::Append {
+                path,
+                at: grown.at,
+                prefix,
+                bytes: grown.bytes,
+                blake3: digest,
+            },
+            (Content::Whole(bytes), stood) => Change::Put {
+                path,
+                mode,
+                bytes,
+                blake3: digest,
+                replaces: stood.map(|(_, digest)| digest),
+            },
+            // It grew from something that is known.
+            (Content::Grown(_), None) => return None,
+        })
+    }
+
+    /// Those of the named paths that a standby needs.
+    fn relevant(&self, named: BTreeSet<RelPath>, problems: &mut Vec<Problem>) -> Vec<RelPath> {
+        let is_relevant = |path: &RelPath| {
+            let Some((sub, name)) = path.as_str().split_once('/') else {
+                return FIRST.contains(&path.as_str()) || LAST.contains(&path.as_str());
+            };
+            if !matches!(sub, "signed" | "requests") || name.contains('/') {
+                return false;
+            }
+            match certname_of(name) {
+                Ok(certname) => !self.options.exclude.contains(&certname),
+                Err(reason) => {
+                    // What was named and is gone is no problem any more.
+                    if path.in_dir(&self.cadir).symlink_metadata().is_ok() {
+                        let error = Malformed::new("name-refused", reason);
+                        let path = path.to_string();
+                        problems.push(Problem { path, error });
+                    }
+                    false
+                }
+            }
+        };
+        named.into_iter().filter(is_relevant).collect()
+    }
+
+    /// Every path that stands or was known.
+    fn everything(&self, problems: &mut Vec<Problem>) -> Result<Vec<RelPath>> {
+        let mut paths: BTreeSet<RelPath> = self.state.paths().cloned().collect();
+        for name in FIRST.into_iter().chain(LAST) {
+            paths.insert(RelPath::new(name)?);
+        }
+        for sub in ["signed", "requests"] {
+            match files::names(&self.cadir, sub, &self.options.exclude)? {
+                Ok(names) => {
+                    if sub == "signed" && names.named.is_empty() && names.excluded.is_empty() {
+                        return Err(refused("ca-source-empty", "signed/ is empty".to_owned()));
+                    }
+                    paths.extend(names.named.into_iter().map(|(_, path)| path));
+                    problems.extend(names.problems);
+                }
+                // A server makes it at its first start.
+                Err(None) if sub == "requests" => {}
+                Err(problem) => {
+                    let why = problem.map_or_else(
+                        || "is missing".to_owned(),
+                        |problem| problem.error.to_string(),
+                    );
+                    return Err(unreadable(format!("{sub}/ {why}")));
+                }
+            }
+        }
+        Ok(paths.into_iter().collect())
+    }
+}
+
+impl Look<'_> {
+    /// Reads these paths, then inventory and serial.
+    fn take(&mut self, paths: &[RelPath]) -> Result<()> {
+        let mut paths: Vec<&RelPath> = paths
+            .iter()
+            .filter(|path| !LAST.contains(&path.as_str()))
+            .collect();
+        paths.sort_by_key(|path| (reading_rank(path), path.as_str()));
+        for path in paths {
+            let found = self.find(path)?;
+            self.found.insert(path.clone(), found);
+        }
+        for name in LAST {
+            let path = RelPath::new(name)?;
+            let found = self.find(&path)?;
+            self.found.insert(path, found);
+        }
+        Ok(())
+    }
+
+    fn find(&self, path: &RelPath) -> Result<Found> {
+        let index = self.index;
+        let meta = match files::examine(&index.cadir, path)? {
+            Ok(meta) => meta,
+            Err(None) => return Ok(Found::Absent),
+            Err(Some(error)) => return Ok(Found::Refused(error)),
+        };
+        let (identity, mode) = (Identity::from(&meta), meta.mode() & 0o7777);
+        let stood = index.state.get(path);
+        if let Some(digest) = index.known.get(&identity)
+            && stood == Some((mode, digest))
+        {
+            return Ok(Found::Same);
+        }
+        if path.as_str() == LAST[0]
+            && let Some(tail) = &index.inventory
+            && stood.is_some_and(|(stood, _)| stood == mode)
+            && let Some(grown) = tail.grown(&path.in_dir(&index.cadir), self.is_full)?
+        {
+            return Ok(Found::File(File {
+                // Of before it was read; what came meanwhile is read by the next look.
+                identity,
+                mode,
+                digest: grown.digest,
+                is_torn: grown.is_torn,
+                content: Content::Grown(Box::new(grown)),
+            }));
+        }
+        let (meta, file) = match files::load(&index.cadir, path)? {
+            Loaded::Absent => return Ok(Found::Absent),
+            Loaded::NotAFile(error) => return Ok(Found::Refused(error)),
+            Loaded::File(meta, file) => (meta, file),
+        };
+        let keeps = self.keeps || path.as_str() == LAST[0];
+        Ok(Found::File(File {
+            identity: Identity::from(&meta),
+            mode: file.mode,
+            digest: Digest::of(&file.bytes),
+            is_torn: files::is_torn(path, &file.bytes),
+            content: Content::Whole(if keeps {
+                file.bytes.to_vec()
+            } else {
+                Vec::new()
+            }),
+        }))
+    }
+
+    /// Reads again what moved or is torn, and inventory and serial after it; tells what stays so.
+    fn settle(&mut self, clock: &dyn Clock) -> Result<Vec<RelPath>> {
+        let options = &self.index.options;
+        for attempt in 0.. {
+            let mut unsettled = Vec::new();
+            for (path, found) in &self.found {
+                if self.is_unsettled(path, found)? {
+                    unsettled.push(path.clone());
+                }
+            }
+            if unsettled.is_empty() || attempt >= options.attempts {
+                // The whole lines of an inventory count though its last one is not whole.
+                unsettled.retain(|path| match self.found.get(path) {
+                    Some(Found::File(file)) => !matches!(file.content, Content::Grown(_)),
+                    _ => true,
+                });
+                return Ok(unsettled);
+            }
+            clock.wait(options.wait.max(Duration::from_millis(1)));
+            self.take(&unsettled)?;
+        }
+        Ok(Vec::new())
+    }
+
+    fn is_unsettled(&self, path: &RelPath, found: &Found) -> Result<bool> {
+        let now = files::examine(&self.index.cadir, path)?.ok();
+        Ok(match found {
+            Found::File(file) => {
+                file.is_torn
+                    || now.is_none_or(|now| {
+                        let grows = matches!(file.content, Content::Grown(_));
+                        !grows && Identity::from(&now) != file.identity
+                    })
+            }
+            Found::Absent => now.is_some() || REQUIRED.contains(&path.as_str()),
+            Found::Refused(_) | Found::Same => false,
+        })
+    }
+}
+
+/// CRLs and the CA's own files, then requests, then signed.
+fn reading_rank(path: &RelPath) -> u8 {
+    match path.as_str() {
+        path if path.starts_with("signed/") => 2,
+        path if path.starts_with("requests/") => 1,
+        _ => 0,
+    }
+}
+
+fn unreadable(what: String) -> Error {
+    refused("ca-source-unreadable", what)
+}
+
+fn refused(rule: &'static str, what: String) -> Error {
+    Error::refused(rule, what)
+        .hint("Look at the CA directory of the source; restore it from a backup before anything is sent.")
+        .retryable(true)
+}
