@@ -40,6 +40,8 @@ use crate::watch::Hint;
 pub use change::{Change, Observed};
 use inventory::{Grown, Tail};
 
+/// So many files are looked at in one piece at the beginning.
+const PIECE: usize = 1024;
 /// Files without which there is no CA.
 const REQUIRED: [&str; 4] = ["ca_crl.pem", "ca_crt.pem", "inventory.txt", "serial"];
 
@@ -57,8 +59,6 @@ pub struct SourceIndex {
 enum Found {
     Absent,
     Refused(Malformed),
-    /// As it is known.
-    Same,
     File(File),
 }
 
@@ -77,13 +77,22 @@ enum Content {
     Grown(Box<Grown>),
 }
 
+/// How much a look is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// What hints named.
+    Named,
+    /// Everything: nothing is taken to be as it was without having been read.
+    Full,
+    /// Everything, and only to know it: contents are not kept.
+    Index,
+}
+
 /// One look at some paths, before anything is taken from it.
 struct Look<'i> {
     index: &'i SourceIndex,
-    /// Whether contents are kept.
-    keeps: bool,
-    /// Whether nothing is taken to be as it was without having been read.
-    is_full: bool,
+    depth: Depth,
+    /// What is not as it is known.
     found: BTreeMap<RelPath, Found>,
 }
 
@@ -100,7 +109,12 @@ impl SourceIndex {
             known: DigestCache::default(),
             inventory: None,
         };
-        index.look_at(None, false, clock)?;
+        let mut paths = index.everything(&mut Vec::new())?;
+        paths.sort_by_key(reading_rank);
+        // A piece at a time, so that a watcher never holds more than it keeps.
+        for paths in paths.chunks(PIECE) {
+            index.look_at(paths, Depth::Index, clock)?;
+        }
         Ok(index)
     }
 
@@ -120,31 +134,35 @@ impl SourceIndex {
             Hint::Rescan => None,
         });
         let named: Option<BTreeSet<RelPath>> = named.collect();
-        self.look_at(named, true, clock)
-    }
-
-    /// Looks at these paths, or at all.
-    fn look_at(
-        &mut self,
-        named: Option<BTreeSet<RelPath>>,
-        keeps: bool,
-        clock: &dyn Clock,
-    ) -> Result<Observed> {
-        let before = SystemTime::from(clock.now());
         let mut problems = Vec::new();
-        let is_full = named.is_none();
-        let paths = match named {
-            Some(named) => self.relevant(named, &mut problems),
-            None => self.everything(&mut problems)?,
-        };
-        let mut look = Look {
-            index: self,
-            keeps,
-            is_full,
-            found: BTreeMap::new(),
+        let (mut paths, depth) = match named {
+            Some(named) => (self.relevant(named, &mut problems), Depth::Named),
+            None => (self.everything(&mut problems)?, Depth::Full),
         };
         if !paths.is_empty() {
-            look.take(&paths)?;
+            for name in LAST {
+                paths.push(RelPath::new(name)?);
+            }
+        }
+        paths.sort();
+        paths.dedup();
+        paths.sort_by_key(reading_rank);
+        let mut observed = self.look_at(&paths, depth, clock)?;
+        problems.append(&mut observed.problems);
+        observed.problems = problems;
+        Ok(observed)
+    }
+
+    /// Looks at these paths, in this order.
+    fn look_at(&mut self, paths: &[RelPath], depth: Depth, clock: &dyn Clock) -> Result<Observed> {
+        let before = SystemTime::from(clock.now());
+        let mut look = Look {
+            index: self,
+            depth,
+            found: BTreeMap::new(),
+        };
+        for path in paths {
+            look.take(path)?;
         }
         let unsettled = look.settle(clock)?;
         let found = look.found;
@@ -153,7 +171,7 @@ impl SourceIndex {
                 return Err(unreadable(format!("{path} is missing")));
             }
         }
-        Ok(self.accept(found, unsettled, problems, before))
+        Ok(self.accept(found, unsettled, before))
     }
 
     /// Takes over what was found.
@@ -161,14 +179,12 @@ impl SourceIndex {
         &mut self,
         found: BTreeMap<RelPath, Found>,
         unsettled: Vec<RelPath>,
-        mut problems: Vec<Problem>,
         before: SystemTime,
     ) -> Observed {
         let from = self.state.digest();
-        let mut changes = Vec::new();
+        let (mut changes, mut problems) = (Vec::new(), Vec::new());
         for (path, found) in found {
             match found {
-                Found::Same => {}
                 Found::Refused(error) => problems.push(Problem {
                     path: path.to_string(),
                     error,
@@ -300,60 +316,51 @@ impl SourceIndex {
 }
 
 impl Look<'_> {
-    /// Reads these paths, then inventory and serial.
-    fn take(&mut self, paths: &[RelPath]) -> Result<()> {
-        let mut paths: Vec<&RelPath> = paths
-            .iter()
-            .filter(|path| !LAST.contains(&path.as_str()))
-            .collect();
-        paths.sort_by_key(|path| (reading_rank(path), path.as_str()));
-        for path in paths {
-            let found = self.find(path)?;
-            self.found.insert(path.clone(), found);
-        }
-        for name in LAST {
-            let path = RelPath::new(name)?;
-            let found = self.find(&path)?;
-            self.found.insert(path, found);
-        }
+    fn take(&mut self, path: &RelPath) -> Result<()> {
+        match self.find(path)? {
+            Some(found) => self.found.insert(path.clone(), found),
+            None => self.found.remove(path),
+        };
         Ok(())
     }
 
-    fn find(&self, path: &RelPath) -> Result<Found> {
+    /// What stands at a path; `None` where that is what is known.
+    fn find(&self, path: &RelPath) -> Result<Option<Found>> {
         let index = self.index;
         let meta = match files::examine(&index.cadir, path)? {
             Ok(meta) => meta,
-            Err(None) => return Ok(Found::Absent),
-            Err(Some(error)) => return Ok(Found::Refused(error)),
+            Err(None) => return Ok(Some(Found::Absent)),
+            Err(Some(error)) => return Ok(Some(Found::Refused(error))),
         };
         let (identity, mode) = (Identity::from(&meta), meta.mode() & 0o7777);
         let stood = index.state.get(path);
         if let Some(digest) = index.known.get(&identity)
             && stood == Some((mode, digest))
         {
-            return Ok(Found::Same);
+            return Ok(None);
         }
         if path.as_str() == LAST[0]
             && let Some(tail) = &index.inventory
             && stood.is_some_and(|(stood, _)| stood == mode)
-            && let Some(grown) = tail.grown(&path.in_dir(&index.cadir), self.is_full)?
+            && let Some(grown) =
+                tail.grown(&path.in_dir(&index.cadir), self.depth != Depth::Named)?
         {
-            return Ok(Found::File(File {
+            return Ok(Some(Found::File(File {
                 // Of before it was read; what came meanwhile is read by the next look.
                 identity,
                 mode,
                 digest: grown.digest,
                 is_torn: grown.is_torn,
                 content: Content::Grown(Box::new(grown)),
-            }));
+            })));
         }
         let (meta, file) = match files::load(&index.cadir, path)? {
-            Loaded::Absent => return Ok(Found::Absent),
-            Loaded::NotAFile(error) => return Ok(Found::Refused(error)),
+            Loaded::Absent => return Ok(Some(Found::Absent)),
+            Loaded::NotAFile(error) => return Ok(Some(Found::Refused(error))),
             Loaded::File(meta, file) => (meta, file),
         };
-        let keeps = self.keeps || path.as_str() == LAST[0];
-        Ok(Found::File(File {
+        let keeps = self.depth != Depth::Index || path.as_str() == LAST[0];
+        Ok(Some(Found::File(File {
             identity: Identity::from(&meta),
             mode: file.mode,
             digest: Digest::of(&file.bytes),
@@ -363,7 +370,7 @@ impl Look<'_> {
             } else {
                 Vec::new()
             }),
-        }))
+        })))
     }
 
     /// Reads again what moved or is torn, and inventory and serial after it; tells what stays so.
@@ -385,7 +392,14 @@ impl Look<'_> {
                 return Ok(unsettled);
             }
             clock.wait(options.wait.max(Duration::from_millis(1)));
-            self.take(&unsettled)?;
+            unsettled.retain(|path| !LAST.contains(&path.as_str()));
+            unsettled.sort_by_key(reading_rank);
+            for path in &unsettled {
+                self.take(path)?;
+            }
+            for name in LAST {
+                self.take(&RelPath::new(name)?)?;
+            }
         }
         Ok(Vec::new())
     }
@@ -401,14 +415,16 @@ impl Look<'_> {
                     })
             }
             Found::Absent => now.is_some() || REQUIRED.contains(&path.as_str()),
-            Found::Refused(_) | Found::Same => false,
+            Found::Refused(_) => false,
         })
     }
 }
 
-/// CRLs and the CA's own files, then requests, then signed.
+/// CRLs and the CA's own files, then requests, signed, the inventory and the serial.
 fn reading_rank(path: &RelPath) -> u8 {
     match path.as_str() {
+        "serial" => 4,
+        "inventory.txt" => 3,
         path if path.starts_with("signed/") => 2,
         path if path.starts_with("requests/") => 1,
         _ => 0,
