@@ -9,6 +9,7 @@
 //! | [`layout`] | where the cadir is, whose it is, and whether it is one we may touch |
 //! | [`serial`], [`inventory`], [`cert`], [`crl`], [`key`], [`pem`] | parsers; errors say line and rule |
 //! | [`snapshot`] | everything that matters, read in an order that cannot catch a half-done signature |
+//! | [`index`] | certificates by serial, rows by name |
 //! | [`exclude`] | certnames that stay out of it |
 //! | [`plan`](mod@plan) | local and source snapshot → what would be done, and what is refused and why; pure |
 //! | [`apply`](mod@apply) | does it, durably, in the order that keeps serial ≥ inventory ≥ signed at any crash |
@@ -25,6 +26,7 @@ pub mod cert;
 pub mod crl;
 mod detect;
 pub mod exclude;
+pub mod index;
 pub mod inventory;
 pub mod key;
 pub mod layout;

@@ -22,6 +22,7 @@ use pefo_core::{Certname, RelPath};
 use serde::Serialize;
 
 use crate::exclude::Exclusions;
+use crate::index::{CertIndex, NewestRows};
 use crate::serial::{Serial, SerialBlock};
 use crate::snapshot::{FileEntry, Snapshot};
 
@@ -279,6 +280,8 @@ pub fn plan(local: &Snapshot, source: &Snapshot, rules: &PlanRules) -> Plan {
             source,
             ca,
             in_force,
+            holders: &CertIndex::of(local.signed()),
+            newest: &NewestRows::of(source.inventory()),
         },
     );
     if draft.holds_issuing() {

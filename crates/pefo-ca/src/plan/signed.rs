@@ -14,7 +14,8 @@ use super::issued::subject_here;
 use super::{Action, Draft, Rule, find};
 use crate::cert::{CaChain, Cert};
 use crate::crl::Crl;
-use crate::inventory::{Inventory, Row};
+use crate::index::{CertIndex, NewestRows};
+use crate::inventory::Row;
 use crate::serial::Serial;
 use crate::snapshot::{Part, Snapshot};
 
@@ -26,6 +27,10 @@ pub(super) struct Sides<'s> {
     pub(super) ca: &'s CaChain,
     /// Our CRL as it will be in force.
     pub(super) in_force: Option<&'s Crl>,
+    /// Who has which serial here.
+    pub(super) holders: &'s CertIndex<'s>,
+    /// Whose row of the source's inventory is the newest.
+    pub(super) newest: &'s NewestRows<'s>,
 }
 
 impl Sides<'_> {
@@ -121,7 +126,7 @@ fn admit(
         draft.refuse(Rule::CertRevoked, path, message);
         return None;
     }
-    if let Some(other) = holder_of(sides.local, name, serial) {
+    if let Some(other) = holder_of(sides, name, serial) {
         draft.refuse(
             Rule::SerialCollision,
             path,
@@ -149,14 +154,11 @@ fn admit(
 }
 
 /// Who else has this serial here, by certificate or by inventory.
-fn holder_of(local: &Snapshot, name: &Certname, serial: Serial) -> Option<String> {
-    let by_cert = local
-        .signed()
-        .find(|(other, known)| known.serial == serial && *other != name);
-    if let Some((other, _)) = by_cert {
+fn holder_of(sides: Sides<'_>, name: &Certname, serial: Serial) -> Option<String> {
+    if let Some(other) = sides.holders.other_than(name, serial) {
         return Some(other.to_string());
     }
-    let inventory = local.inventory()?;
+    let inventory = sides.local.inventory()?;
     let mut rows = inventory.of_serial(serial).peekable();
     rows.peek()?;
     let is_ours = rows.any(|row| row.common_name() == Some(name.as_str()));
@@ -222,7 +224,7 @@ fn reason_to_go(now: Timestamp, sides: Sides<'_>, name: &Certname, cert: &Cert) 
         return Some(format!("serial {serial} expired on {}", cert.not_after));
     }
     // Renewed and then cleaned: only the newer serial is revoked, but the file was its file.
-    let next = newest_of(sides.source.inventory()?, name)?;
+    let next = sides.newest.of_name(name)?;
     let is_successor = (next.not_before, next.serial) > (cert.not_before, serial);
     (is_successor && sides.is_revoked(next.serial)).then(|| {
         format!(
@@ -230,15 +232,6 @@ fn reason_to_go(now: Timestamp, sides: Sides<'_>, name: &Certname, cert: &Cert) 
             next.serial
         )
     })
-}
-
-/// The newest row of a name.
-fn newest_of<'i>(inventory: &'i Inventory, name: &Certname) -> Option<&'i Row> {
-    let rows = inventory
-        .rows()
-        .iter()
-        .filter(|row| row.common_name() == Some(name.as_str()));
-    rows.max_by_key(|row| (row.not_before, row.serial))
 }
 
 /// Copies what is pending, removes what was answered.
@@ -291,7 +284,7 @@ fn requests(draft: &mut Draft<'_>, sides: Sides<'_>, standing: &BTreeMap<&Certna
             "signed".to_owned()
         } else if source.requests.contains_key(name) {
             continue;
-        } else if let Some(row) = signed_since(local, source, name) {
+        } else if let Some(row) = signed_since(sides, name) {
             format!("signed since, as serial {}", row.serial)
         } else if draft.rules.tombstones.contains(name) {
             "removed at the source on purpose".to_owned()
@@ -304,11 +297,10 @@ fn requests(draft: &mut Draft<'_>, sides: Sides<'_>, standing: &BTreeMap<&Certna
 
 /// A row of the source's for this name that is new here: its request was answered, whatever became of
 /// the certificate.
-fn signed_since<'s>(local: &Snapshot, source: &'s Snapshot, name: &Certname) -> Option<&'s Row> {
-    let row = source
-        .inventory()
-        .and_then(|inventory| newest_of(inventory, name))?;
-    let is_known = local
+fn signed_since<'s>(sides: Sides<'s>, name: &Certname) -> Option<&'s Row> {
+    let row = sides.newest.of_name(name)?;
+    let is_known = sides
+        .local
         .inventory()
         .is_some_and(|inventory| inventory.of_serial(row.serial).next().is_some());
     (!is_known).then_some(row)
