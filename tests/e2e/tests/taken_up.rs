@@ -1,5 +1,5 @@
-//! A push over a bad line goes on where it was at the next run, also where every byte of it is sealed; and
-//! the receiver's own log tells who came.
+//! A push over a bad line goes on where it was at the next run, also where every byte of it is sealed; it is
+//! no faster than it may be; and the receiver's own log tells who came.
 
 use pefo_testkit::classifier::{ClassifierDouble, Options};
 use pefo_testkit::line::{Direction, Line};
@@ -129,4 +129,26 @@ fn what_was_kept_in_an_older_reign_or_is_damaged_is_dropped_and_the_run_goes_on(
     assert_eq!(run["details"]["sent"], json!([B]), "{run:#}");
     assert_eq!(run["details"]["generation"], "00000001-000000000002");
     assert_eq!(files(&a.state().join("outgoing")).len(), 0);
+}
+
+#[test]
+fn a_push_is_no_faster_than_it_may_be() {
+    let Some(Pair { mut a, b, .. }) = Pair::prepared() else {
+        return;
+    };
+    let mut groups = captured();
+    groups.push(long_group());
+    let double = ClassifierDouble::start(Options::default().allow(A).groups(groups));
+    a.use_classifier(&double, "");
+    masters::pair(&a, &b);
+    edit_config(
+        &a,
+        "io_timeout = 20",
+        "io_timeout = 20\nbandwidth_limit = \"2 MB/s\"",
+    );
+    let begin = std::time::Instant::now();
+    a.pefo(["nc", "push"]).exits(0);
+    // 3 MB that do not shrink; a tenth of a second's worth may go at once.
+    let least = std::time::Duration::from_millis(1_400);
+    assert!(begin.elapsed() >= least, "{:?}", begin.elapsed());
 }

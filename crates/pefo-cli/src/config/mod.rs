@@ -2,6 +2,7 @@
 //!
 //! Unknown keys are errors that name the nearest known key: a misspelt guard must not be no guard.
 
+mod bandwidth;
 mod unknown;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,8 @@ use std::path::{Path, PathBuf};
 use pefo_core::disk::read_capped;
 use pefo_core::{Certname, Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
+
+pub use bandwidth::Bandwidth;
 
 /// The commented example: also the list of all known keys.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -104,6 +107,8 @@ pub struct Transport {
     pub io_timeout: u64,
     /// How what is sent is compressed, where the peer can.
     pub compression: Compression,
+    /// How fast a push may send; as fast as the line where it is not said.
+    pub bandwidth_limit: Option<Bandwidth>,
 }
 
 /// `transport.compression`.
@@ -126,6 +131,7 @@ impl Default for Transport {
             connect_timeout: 10,
             io_timeout: 60,
             compression: Compression::Zstd,
+            bandwidth_limit: None,
         }
     }
 }

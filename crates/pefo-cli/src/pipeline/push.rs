@@ -3,6 +3,7 @@
 mod take_up;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pefo_core::generation::outgoing::{Description, Item, Sent};
@@ -15,7 +16,7 @@ use pefo_core::record;
 use pefo_core::reign::{Reign, Role};
 use pefo_core::sealing::Recipient;
 use pefo_core::{Certname, Digest, Error, ErrorKind, Result};
-use pefo_transport::{Connection, Introduced, Purpose, SshTarget};
+use pefo_transport::{Connection, Introduced, LinkOptions, Pace, Purpose, SshTarget};
 use serde_json::json;
 
 use super::kept::Kept;
@@ -348,7 +349,16 @@ pub fn connect(
     };
     let introduced =
         Introduced::new(me.site.clone(), me.certname.clone(), station, TOOL).compression(level);
-    Connection::open(&target, &introduced, purpose)
+    let pace = match settings.bandwidth_limit {
+        Some(limit) => Pace::limited(limit.bytes_per_second(), Arc::clone(&host.clock))?,
+        None => Pace::unlimited(),
+    };
+    Connection::open_with(
+        &target,
+        &introduced,
+        purpose,
+        &LinkOptions::new().pace(pace),
+    )
 }
 
 /// A private directory for one run, gone with it.
