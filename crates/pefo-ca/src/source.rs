@@ -130,7 +130,7 @@ impl SourceIndex {
     /// that a standby could follow; `Io`. The index is then as it was.
     pub fn look(&mut self, hints: &[Hint], clock: &dyn Clock) -> Result<Observed> {
         let named = hints.iter().map(|hint| match hint {
-            Hint::Changed(path) => Some(path.clone()),
+            Hint::Changed(path) | Hint::Gone(path) => Some(path.clone()),
             Hint::Rescan => None,
         });
         let named: Option<BTreeSet<RelPath>> = named.collect();

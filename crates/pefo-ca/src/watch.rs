@@ -20,23 +20,27 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 /// What may have happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hint {
-    /// This file was replaced, written or removed.
+    /// This file was replaced or written.
     Changed(RelPath),
+    /// This file was removed or renamed away.
+    Gone(RelPath),
     /// Anything may have changed: reconcile in full.
     Rescan,
 }
 
 impl Hint {
     /// Whether the change ends an act of the CA, so that what was collected can be sent: a certificate
-    /// in signed/ or a CRL. A serial or an inventory row alone is the middle of a signature.
+    /// in signed/, a CRL, or a request, which a spare may have to sign. A serial or an inventory row alone
+    /// is the middle of a signature; a request that goes is its end, which the certificate told already.
     pub fn closes_batch(&self) -> bool {
-        match self {
-            Self::Rescan => true,
-            Self::Changed(path) => {
-                path.as_str().starts_with("signed/")
-                    || matches!(path.as_str(), "ca_crl.pem" | "infra_crl.pem")
-            }
-        }
+        let (path, is_gone) = match self {
+            Self::Rescan => return true,
+            Self::Changed(path) => (path.as_str(), false),
+            Self::Gone(path) => (path.as_str(), true),
+        };
+        path.starts_with("signed/")
+            || (path.starts_with("requests/") && !is_gone)
+            || matches!(path, "ca_crl.pem" | "infra_crl.pem")
     }
 }
 
@@ -196,7 +200,12 @@ impl Watcher {
             } else if !mask.contains(EventMask::CREATE)
                 && let Some(path) = name.as_deref().and_then(|name| interesting(sub, name))
             {
-                self.push(Hint::Changed(path));
+                let is_gone = mask.intersects(EventMask::DELETE | EventMask::MOVED_FROM);
+                self.push(if is_gone {
+                    Hint::Gone(path)
+                } else {
+                    Hint::Changed(path)
+                });
             }
         }
         Ok(())
