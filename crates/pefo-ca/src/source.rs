@@ -20,25 +20,27 @@
 
 mod change;
 mod inventory;
+mod look;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use pefo_core::clock::Clock;
-use pefo_core::digest_cache::{DigestCache, Identity};
+use pefo_core::digest_cache::DigestCache;
+use pefo_core::disk::is_temp_name;
 use pefo_core::generation::batch::SourceState;
-use pefo_core::{Digest, Error, RelPath, Result};
+use pefo_core::{Error, RelPath, Result};
 
 use crate::layout::CaLayout;
 use crate::malformed::Malformed;
-use crate::snapshot::files::{self, FIRST, LAST, Loaded, certname_of};
+use crate::snapshot::files::{self, FIRST, LAST, certname_of};
 use crate::snapshot::{Problem, SnapshotOptions};
-use crate::watch::Hint;
+use crate::watch::{Hint, is_server_temp_name};
 
 pub use change::{Change, Observed};
-use inventory::{Grown, Tail};
+use inventory::Tail;
+use look::{Content, Depth, File, Found, Look, reading_rank};
 
 /// So many files are looked at in one piece at the beginning.
 const PIECE: usize = 1024;
@@ -55,49 +57,8 @@ pub struct SourceIndex {
     inventory: Option<Tail>,
 }
 
-/// What was found at a path.
-enum Found {
-    Absent,
-    Refused(Malformed),
-    File(File),
-}
-
-struct File {
-    identity: Identity,
-    mode: u32,
-    digest: Digest,
-    content: Content,
-    is_torn: bool,
-}
-
-enum Content {
-    /// All of it; nothing where it is only to be known.
-    Whole(Vec<u8>),
-    /// An inventory that begins as the known one.
-    Grown(Box<Grown>),
-}
-
-/// How much a look is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Depth {
-    /// What hints named.
-    Named,
-    /// Everything: nothing is taken to be as it was without having been read.
-    Full,
-    /// Everything, and only to know it: contents are not kept.
-    Index,
-}
-
-/// One look at some paths, before anything is taken from it.
-struct Look<'i> {
-    index: &'i SourceIndex,
-    depth: Depth,
-    /// What is not as it is known.
-    found: BTreeMap<RelPath, Found>,
-}
-
 impl SourceIndex {
-    /// Looks at all that is there.
+    /// Looks at all that is there. What is torn just then is new to a later look.
     ///
     /// # Errors
     /// As [`SourceIndex::look`].
@@ -156,11 +117,7 @@ impl SourceIndex {
     /// Looks at these paths, in this order.
     fn look_at(&mut self, paths: &[RelPath], depth: Depth, clock: &dyn Clock) -> Result<Observed> {
         let before = SystemTime::from(clock.now());
-        let mut look = Look {
-            index: self,
-            depth,
-            found: BTreeMap::new(),
-        };
+        let mut look = Look::new(self, depth);
         for path in paths {
             look.take(path)?;
         }
@@ -171,7 +128,26 @@ impl SourceIndex {
                 return Err(unreadable(format!("{path} is missing")));
             }
         }
+        let is_gone = |(path, found): (&RelPath, &Found)| {
+            let is_known = path.as_str().starts_with("signed/") && self.state.get(path).is_some();
+            is_known && matches!(found, Found::Absent)
+        };
+        if found.iter().any(is_gone) {
+            self.has_certificates()?;
+        }
         Ok(self.accept(found, unsettled, before))
+    }
+
+    /// Refuses a signed/ that was emptied or is gone: certificates are cleaned one by one.
+    fn has_certificates(&self) -> Result<()> {
+        let signed = self.cadir.join("signed");
+        match std::fs::read_dir(&signed).map(|mut entries| entries.next()) {
+            Ok(Some(Ok(_))) => Ok(()),
+            Ok(None) => Err(emptied()),
+            Ok(Some(Err(error))) | Err(error) => {
+                Err(unreadable(format!("signed/ cannot be listed: {error}")))
+            }
+        }
     }
 
     /// Takes over what was found.
@@ -266,7 +242,8 @@ impl SourceIndex {
             let Some((sub, name)) = path.as_str().split_once('/') else {
                 return FIRST.contains(&path.as_str()) || LAST.contains(&path.as_str());
             };
-            if !matches!(sub, "signed" | "requests") || name.contains('/') {
+            let is_temp = is_server_temp_name(name) || is_temp_name(name);
+            if !matches!(sub, "signed" | "requests") || name.contains('/') || is_temp {
                 return false;
             }
             match certname_of(name) {
@@ -295,7 +272,7 @@ impl SourceIndex {
             match files::names(&self.cadir, sub, &self.options.exclude)? {
                 Ok(names) => {
                     if sub == "signed" && names.named.is_empty() && names.excluded.is_empty() {
-                        return Err(refused("ca-source-empty", "signed/ is empty".to_owned()));
+                        return Err(emptied());
                     }
                     paths.extend(names.named.into_iter().map(|(_, path)| path));
                     problems.extend(names.problems);
@@ -315,120 +292,8 @@ impl SourceIndex {
     }
 }
 
-impl Look<'_> {
-    fn take(&mut self, path: &RelPath) -> Result<()> {
-        match self.find(path)? {
-            Some(found) => self.found.insert(path.clone(), found),
-            None => self.found.remove(path),
-        };
-        Ok(())
-    }
-
-    /// What stands at a path; `None` where that is what is known.
-    fn find(&self, path: &RelPath) -> Result<Option<Found>> {
-        let index = self.index;
-        let meta = match files::examine(&index.cadir, path)? {
-            Ok(meta) => meta,
-            Err(None) => return Ok(Some(Found::Absent)),
-            Err(Some(error)) => return Ok(Some(Found::Refused(error))),
-        };
-        let (identity, mode) = (Identity::from(&meta), meta.mode() & 0o7777);
-        let stood = index.state.get(path);
-        if let Some(digest) = index.known.get(&identity)
-            && stood == Some((mode, digest))
-        {
-            return Ok(None);
-        }
-        if path.as_str() == LAST[0]
-            && let Some(tail) = &index.inventory
-            && stood.is_some_and(|(stood, _)| stood == mode)
-            && let Some(grown) =
-                tail.grown(&path.in_dir(&index.cadir), self.depth != Depth::Named)?
-        {
-            return Ok(Some(Found::File(File {
-                // Of before it was read; what came meanwhile is read by the next look.
-                identity,
-                mode,
-                digest: grown.digest,
-                is_torn: grown.is_torn,
-                content: Content::Grown(Box::new(grown)),
-            })));
-        }
-        let (meta, file) = match files::load(&index.cadir, path)? {
-            Loaded::Absent => return Ok(Some(Found::Absent)),
-            Loaded::NotAFile(error) => return Ok(Some(Found::Refused(error))),
-            Loaded::File(meta, file) => (meta, file),
-        };
-        let keeps = self.depth != Depth::Index || path.as_str() == LAST[0];
-        Ok(Some(Found::File(File {
-            identity: Identity::from(&meta),
-            mode: file.mode,
-            digest: Digest::of(&file.bytes),
-            is_torn: files::is_torn(path, &file.bytes),
-            content: Content::Whole(if keeps {
-                file.bytes.to_vec()
-            } else {
-                Vec::new()
-            }),
-        })))
-    }
-
-    /// Reads again what moved or is torn, and inventory and serial after it; tells what stays so.
-    fn settle(&mut self, clock: &dyn Clock) -> Result<Vec<RelPath>> {
-        let options = &self.index.options;
-        for attempt in 0.. {
-            let mut unsettled = Vec::new();
-            for (path, found) in &self.found {
-                if self.is_unsettled(path, found)? {
-                    unsettled.push(path.clone());
-                }
-            }
-            if unsettled.is_empty() || attempt >= options.attempts {
-                // The whole lines of an inventory count though its last one is not whole.
-                unsettled.retain(|path| match self.found.get(path) {
-                    Some(Found::File(file)) => !matches!(file.content, Content::Grown(_)),
-                    _ => true,
-                });
-                return Ok(unsettled);
-            }
-            clock.wait(options.wait.max(Duration::from_millis(1)));
-            unsettled.retain(|path| !LAST.contains(&path.as_str()));
-            unsettled.sort_by_key(reading_rank);
-            for path in &unsettled {
-                self.take(path)?;
-            }
-            for name in LAST {
-                self.take(&RelPath::new(name)?)?;
-            }
-        }
-        Ok(Vec::new())
-    }
-
-    fn is_unsettled(&self, path: &RelPath, found: &Found) -> Result<bool> {
-        let now = files::examine(&self.index.cadir, path)?.ok();
-        Ok(match found {
-            Found::File(file) => {
-                file.is_torn
-                    || now.is_none_or(|now| {
-                        let grows = matches!(file.content, Content::Grown(_));
-                        !grows && Identity::from(&now) != file.identity
-                    })
-            }
-            Found::Absent => now.is_some() || REQUIRED.contains(&path.as_str()),
-            Found::Refused(_) => false,
-        })
-    }
-}
-
-/// CRLs and the CA's own files, then requests, signed, the inventory and the serial.
-fn reading_rank(path: &RelPath) -> u8 {
-    match path.as_str() {
-        "serial" => 4,
-        "inventory.txt" => 3,
-        path if path.starts_with("signed/") => 2,
-        path if path.starts_with("requests/") => 1,
-        _ => 0,
-    }
+fn emptied() -> Error {
+    refused("ca-source-empty", "signed/ is empty".to_owned())
 }
 
 fn unreadable(what: String) -> Error {
