@@ -3,7 +3,7 @@
 
 use pefo_testkit::classifier::{ClassifierDouble, Options};
 use pefo_testkit::line::{Direction, Line};
-use pefo_testkit::masters;
+use pefo_testkit::masters::{self, Master};
 use serde_json::{Value, json};
 
 use crate::classifier::captured;
@@ -32,21 +32,33 @@ fn long_group() -> Value {
     })
 }
 
-#[test]
-fn a_sealed_export_that_was_cut_goes_on_where_it_was_and_then_the_run_goes_on_as_usual() {
-    let Some(Pair { mut a, b, .. }) = Pair::prepared() else {
-        return;
-    };
+/// A pair whose active has a long export to push.
+fn with_a_long_group() -> Option<(Master, Master, ClassifierDouble)> {
+    let Pair { mut a, b, .. } = Pair::prepared()?;
     let mut groups = captured();
     groups.push(long_group());
     let double = ClassifierDouble::start(Options::default().allow(A).groups(groups));
     a.use_classifier(&double, "");
     masters::pair(&a, &b);
+    Some((a, b, double))
+}
+
+/// Lets A reach B over a line that can be slowed and cut.
+fn line_to(a: &mut Master, b: &Master) -> Line {
     let line = Line::to(("127.0.0.1", b.sshd().port()));
     a.configure(&format!(
         "\n[[peer]]\ncertname = \"{B}\"\nport = {}\n",
         line.port()
     ));
+    line
+}
+
+#[test]
+fn a_sealed_export_that_was_cut_goes_on_where_it_was_and_then_the_run_goes_on_as_usual() {
+    let Some((mut a, b, _double)) = with_a_long_group() else {
+        return;
+    };
+    let line = line_to(&mut a, &b);
     let passed = || line.passed(Direction::Forward);
     let kept = || files(&a.state().join("outgoing")).len();
 
@@ -99,19 +111,10 @@ fn a_sealed_export_that_was_cut_goes_on_where_it_was_and_then_the_run_goes_on_as
 
 #[test]
 fn what_was_kept_in_an_older_reign_or_is_damaged_is_dropped_and_the_run_goes_on() {
-    let Some(Pair { mut a, b, .. }) = Pair::prepared() else {
+    let Some((mut a, b, _double)) = with_a_long_group() else {
         return;
     };
-    let mut groups = captured();
-    groups.push(long_group());
-    let double = ClassifierDouble::start(Options::default().allow(A).groups(groups));
-    a.use_classifier(&double, "");
-    masters::pair(&a, &b);
-    let line = Line::to(("127.0.0.1", b.sshd().port()));
-    a.configure(&format!(
-        "\n[[peer]]\ncertname = \"{B}\"\nport = {}\n",
-        line.port()
-    ));
+    let line = line_to(&mut a, &b);
     line.break_after(Direction::Forward, 1_500_000);
     a.pefo(["nc", "push"]).exits(1);
     let outgoing = a.state().join("outgoing/nc");
@@ -133,14 +136,9 @@ fn what_was_kept_in_an_older_reign_or_is_damaged_is_dropped_and_the_run_goes_on(
 
 #[test]
 fn a_push_is_no_faster_than_it_may_be() {
-    let Some(Pair { mut a, b, .. }) = Pair::prepared() else {
+    let Some((a, _b, _double)) = with_a_long_group() else {
         return;
     };
-    let mut groups = captured();
-    groups.push(long_group());
-    let double = ClassifierDouble::start(Options::default().allow(A).groups(groups));
-    a.use_classifier(&double, "");
-    masters::pair(&a, &b);
     edit_config(
         &a,
         "io_timeout = 20",

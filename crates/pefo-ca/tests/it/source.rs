@@ -86,6 +86,12 @@ fn hints(before: &BTreeMap<String, Vec<u8>>, after: &BTreeMap<String, Vec<u8>>) 
     paths.into_iter().filter(differ).map(hint).collect()
 }
 
+/// Adds text to a file, in place.
+fn append(path: &Path, text: &str) {
+    let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+    std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
@@ -177,13 +183,7 @@ fn of_an_inventory_that_is_being_appended_to_the_whole_lines_cross() {
         "0x0E01 2026-11-21T12:24:23UTC 2031-11-21T12:24:23UTC /CN=one.test\n",
         "0x0E02 2026-11-21T12:24:23UTC 2031-11-21T12:24:23UTC /CN=two.test\n",
     );
-    let append = |text: &str| {
-        let mut file = std::fs::OpenOptions::new()
-            .append(true)
-            .open(&path)
-            .unwrap();
-        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
-    };
+    let append = |text: &str| append(&path, text);
     let hint = [Hint::Changed(RelPath::new("inventory.txt").unwrap())];
     append(&format!("{one}{}", &two[..20]));
     let observed = index.look(&hint, &clock()).unwrap();
@@ -217,13 +217,7 @@ fn a_row_that_was_altered_long_ago_is_found_by_a_full_look_at_the_latest() {
     let row = |serial: u32| {
         format!("0x{serial:04X} 2026-11-21T12:24:23UTC 2031-11-21T12:24:23UTC /CN=old.test\n")
     };
-    let append = |text: &str| {
-        let mut file = std::fs::OpenOptions::new()
-            .append(true)
-            .open(&path)
-            .unwrap();
-        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
-    };
+    let append = |text: &str| append(&path, text);
     append(&(0x100..0x200).map(row).collect::<String>());
     let mut index = index_of(pair.a.dir());
     let text = std::fs::read_to_string(&path).unwrap();
