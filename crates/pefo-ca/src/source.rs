@@ -34,8 +34,8 @@ use pefo_core::{Error, RelPath, Result};
 
 use crate::layout::CaLayout;
 use crate::malformed::Malformed;
-use crate::snapshot::files::{self, FIRST, LAST, certname_of};
-use crate::snapshot::{Problem, SnapshotOptions};
+use crate::snapshot::files::{self, FIRST, INVENTORY, LAST, certname_of};
+use crate::snapshot::{Problem, SnapshotOptions, no_source};
 use crate::watch::{Hint, is_server_temp_name};
 
 pub use change::{Change, Observed};
@@ -45,7 +45,7 @@ use look::{Content, Depth, File, Found, Look, reading_rank};
 /// So many files are looked at in one piece at the beginning.
 const PIECE: usize = 1024;
 /// Files without which there is no CA.
-const REQUIRED: [&str; 4] = ["ca_crl.pem", "ca_crt.pem", "inventory.txt", "serial"];
+const REQUIRED: [&str; 4] = ["ca_crl.pem", "ca_crt.pem", INVENTORY, "serial"];
 
 /// A source's CA directory as a standby that took every batch knows it.
 #[derive(Debug)]
@@ -201,7 +201,7 @@ impl SourceIndex {
             self.known.put(identity, digest, before);
         }
         let stood = self.state.get(&path);
-        if path.as_str() == LAST[0] {
+        if path.as_str() == INVENTORY {
             let inode = (identity.device, identity.inode);
             match &content {
                 Content::Whole(bytes) => self.inventory = Some(Tail::of(inode, bytes)),
@@ -216,23 +216,21 @@ impl SourceIndex {
             return None;
         }
         self.state.put(path.clone(), mode, digest);
-        Some(match (content, stood) {
-            (Content::Grown(grown), Some((_, prefix))) => Change::Append {
+        Some(match content {
+            Content::Grown(grown) => Change::Append {
                 path,
                 at: grown.at,
-                prefix,
+                prefix: grown.prefix,
                 bytes: grown.bytes,
                 blake3: digest,
             },
-            (Content::Whole(bytes), stood) => Change::Put {
+            Content::Whole(bytes) => Change::Put {
                 path,
                 mode,
                 bytes,
                 blake3: digest,
                 replaces: stood.map(|(_, digest)| digest),
             },
-            // It grew from something that is known.
-            (Content::Grown(_), None) => return None,
         })
     }
 
@@ -293,15 +291,9 @@ impl SourceIndex {
 }
 
 fn emptied() -> Error {
-    refused("ca-source-empty", "signed/ is empty".to_owned())
+    no_source("ca-source-empty", "signed/ is empty".to_owned())
 }
 
 fn unreadable(what: String) -> Error {
-    refused("ca-source-unreadable", what)
-}
-
-fn refused(rule: &'static str, what: String) -> Error {
-    Error::refused(rule, what)
-        .hint("Look at the CA directory of the source; restore it from a backup before anything is sent.")
-        .retryable(true)
+    no_source("ca-source-unreadable", what)
 }

@@ -124,8 +124,10 @@ fn mixed(file: &Identity) -> u64 {
         })
 }
 
-fn same_inode(one: &Identity, two: &Identity) -> bool {
-    (one.inode, one.device) == (two.inode, two.device)
+/// Whether what stands at a place is this device and inode.
+fn is_at(known: &[Known], place: u32, file: &Identity) -> bool {
+    let found = known.get(place as usize);
+    found.is_some_and(|(found, _)| (found.inode, found.device) == (file.inode, file.device))
 }
 
 /// Where in a cache a file stands, until the cache changes.
@@ -169,10 +171,7 @@ impl DigestCache {
 
     /// As [`DigestCache::get`], and the file's place in the cache, for [`DigestCache::keep_only`].
     pub fn find(&self, file: &Identity) -> Option<(Digest, Place)> {
-        let is_it = |place: &u32| {
-            let known = self.known.get(*place as usize);
-            known.is_some_and(|(identity, _)| same_inode(identity, file))
-        };
+        let is_it = |place: &u32| is_at(&self.known, *place, file);
         let place = *self.places.find(mixed(file), is_it)?;
         let (identity, digest) = self.known.get(place as usize)?;
         (identity == file).then_some((*digest, Place(place)))
@@ -188,15 +187,16 @@ impl DigestCache {
         self.remove(&file);
         false
     }
+
     fn insert(&mut self, file: Identity, digest: Digest) {
         let Self { known, places, .. } = self;
-        let identity_at =
-            |known: &[Known], place: u32| known.get(place as usize).map(|(file, _)| *file);
-        let place = places.entry(
-            mixed(&file),
-            |place| identity_at(known, *place).is_some_and(|known| same_inode(&known, &file)),
-            |place| identity_at(known, *place).map_or(0, |known| mixed(&known)),
-        );
+        let hash_at = |place: &u32| {
+            known
+                .get(*place as usize)
+                .map_or(0, |(file, _)| mixed(file))
+        };
+        let is_it = |place: &u32| is_at(known, *place, &file);
+        let place = places.entry(mixed(&file), is_it, hash_at);
         match place {
             Entry::Occupied(place) => {
                 if let Some(known) = known.get_mut(*place.get() as usize)
@@ -219,10 +219,7 @@ impl DigestCache {
 
     fn remove(&mut self, file: &Identity) {
         let Self { known, places, .. } = self;
-        let is_it = |place: &u32| {
-            let known = known.get(*place as usize);
-            known.is_some_and(|(identity, _)| same_inode(identity, file))
-        };
+        let is_it = |place: &u32| is_at(known, *place, file);
         let Ok(found) = places.find_entry(mixed(file), is_it) else {
             return;
         };

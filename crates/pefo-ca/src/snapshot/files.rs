@@ -25,8 +25,9 @@ pub(crate) const FIRST: [&str; 6] = [
     "infra_inventory.txt",
     "infra_serials",
 ];
+pub(crate) const INVENTORY: &str = "inventory.txt";
 /// What is read last, in this order: the serial covers all the rest.
-pub(crate) const LAST: [&str; 2] = ["inventory.txt", "serial"];
+pub(crate) const LAST: [&str; 2] = [INVENTORY, "serial"];
 
 /// Inode, size, mtime and ctime: enough to see that a file moved, never enough to see that it did not.
 pub(crate) type Stamp = (u64, u64, i64, i64, i64, i64);
@@ -84,11 +85,15 @@ fn limit(path: &RelPath) -> u64 {
 
 /// Reads what stands at a path of the cadir.
 pub(crate) fn load(dir: &Path, path: &RelPath) -> Result<Loaded> {
-    let meta = match examine(dir, path)? {
-        Ok(meta) => meta,
-        Err(None) => return Ok(Loaded::Absent),
-        Err(Some(error)) => return Ok(Loaded::NotAFile(error)),
-    };
+    match examine(dir, path)? {
+        Ok(meta) => read(dir, path, meta),
+        Err(None) => Ok(Loaded::Absent),
+        Err(Some(error)) => Ok(Loaded::NotAFile(error)),
+    }
+}
+
+/// Reads a file that was examined.
+pub(crate) fn read(dir: &Path, path: &RelPath, meta: std::fs::Metadata) -> Result<Loaded> {
     match read_capped(&path.in_dir(dir), limit(path)) {
         Ok(bytes) => {
             let mode = meta.mode() & 0o7777;
@@ -104,7 +109,7 @@ pub(crate) fn load(dir: &Path, path: &RelPath) -> Result<Loaded> {
 pub(crate) fn is_torn(path: &RelPath, bytes: &[u8]) -> bool {
     match path.as_str() {
         "serial" => serial::parse_file(bytes).is_err(),
-        "inventory.txt" => !bytes.is_empty() && !bytes.ends_with(b"\n"),
+        INVENTORY => !bytes.is_empty() && !bytes.ends_with(b"\n"),
         name if name.ends_with(".pem") => pem::blocks(bytes).is_err(),
         _ => false,
     }

@@ -230,18 +230,14 @@ impl Snapshot {
     /// # Errors
     /// `Refused` (`ca-source-unreadable`, `ca-source-empty`), retryable, naming the file.
     pub fn require_whole(&self) -> Result<()> {
-        const LOOK: &str =
-            "Look at the file on the source; restore it from a backup before anything is sent.";
         match self.lacks() {
-            Some((rule, what)) => Err(Error::refused(rule, what).hint(LOOK).retryable(true)),
+            Some((rule, what)) => Err(no_source(rule, what)),
             None => match &self.ca_crl {
                 Part::Read(_) => Ok(()),
-                other => Err(Error::refused(
-                    "ca-source-unreadable",
-                    format!("ca_crl.pem {}", other.reason()),
-                )
-                .hint(LOOK)
-                .retryable(true)),
+                other => {
+                    let what = format!("ca_crl.pem {}", other.reason());
+                    Err(no_source("ca-source-unreadable", what))
+                }
             },
         }
     }
@@ -299,6 +295,13 @@ impl Snapshot {
             problems: self.problems.len(),
         }
     }
+}
+
+/// A CA that no standby can follow as it stands.
+pub(crate) fn no_source(rule: &'static str, what: String) -> Error {
+    Error::refused(rule, what)
+        .hint("Look at the file on the source; restore it from a backup before anything is sent.")
+        .retryable(true)
 }
 
 /// A snapshot in numbers.

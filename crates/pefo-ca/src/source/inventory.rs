@@ -28,6 +28,8 @@ pub(super) struct Tail {
 pub(super) struct Grown {
     /// Where they begin.
     pub(super) at: u64,
+    /// Of the known inventory, which stands before them.
+    pub(super) prefix: Digest,
     pub(super) bytes: Vec<u8>,
     /// Of the file up to their end.
     pub(super) digest: Digest,
@@ -102,6 +104,7 @@ impl Tail {
         hasher.update(&bytes);
         Ok(Some(Grown {
             at: self.hasher.len(),
+            prefix: self.hasher.digest(),
             bytes,
             digest: hasher.digest(),
             is_torn,

@@ -11,7 +11,7 @@ use pefo_core::{Digest, RelPath, Result};
 use super::inventory::Grown;
 use super::{REQUIRED, SourceIndex};
 use crate::malformed::Malformed;
-use crate::snapshot::files::{self, LAST, Loaded};
+use crate::snapshot::files::{self, INVENTORY, LAST, Loaded};
 
 /// What was found at a path.
 pub(super) enum Found {
@@ -86,7 +86,7 @@ impl<'i> Look<'i> {
         {
             return Ok(None);
         }
-        if path.as_str() == LAST[0]
+        if path.as_str() == INVENTORY
             && let Some(tail) = &index.inventory
             && stood.is_some_and(|(stood, _)| stood == mode)
             && let Some(grown) =
@@ -101,12 +101,12 @@ impl<'i> Look<'i> {
                 content: Content::Grown(Box::new(grown)),
             })));
         }
-        let (meta, file) = match files::load(&index.cadir, path)? {
+        let (meta, file) = match files::read(&index.cadir, path, meta)? {
             Loaded::Absent => return Ok(Some(Found::Absent)),
             Loaded::NotAFile(error) => return Ok(Some(Found::Refused(error))),
             Loaded::File(meta, file) => (meta, file),
         };
-        let keeps = self.depth != Depth::Index || path.as_str() == LAST[0];
+        let keeps = self.depth != Depth::Index || path.as_str() == INVENTORY;
         Ok(Some(Found::File(File {
             identity: Identity::from(&meta),
             mode: file.mode,
@@ -171,7 +171,7 @@ impl<'i> Look<'i> {
 pub(super) fn reading_rank(path: &RelPath) -> u8 {
     match path.as_str() {
         "serial" => 4,
-        "inventory.txt" => 3,
+        INVENTORY => 3,
         path if path.starts_with("signed/") => 2,
         path if path.starts_with("requests/") => 1,
         _ => 0,
