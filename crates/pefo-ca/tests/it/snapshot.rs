@@ -9,7 +9,7 @@ use pefo_testkit::ca::Step;
 use super::*;
 
 /// Lets the "server" go on whenever the reader waits.
-struct Meanwhile<F: FnMut() + Send>(Mutex<F>);
+pub(super) struct Meanwhile<F: FnMut() + Send>(pub(super) Mutex<F>);
 
 impl<F: FnMut() + Send> Clock for Meanwhile<F> {
     fn now(&self) -> Timestamp {

@@ -1,5 +1,7 @@
 //! A source's CA followed change by change.
 
+use std::sync::Mutex;
+
 use pefo_ca::source::{Change, Observed, SourceIndex};
 use pefo_ca::watch::Hint;
 use pefo_ca::{Exclusions, serial};
@@ -10,6 +12,7 @@ use pefo_testkit::ca::Keys;
 use proptest::prelude::*;
 
 use super::model::{Act, acts, perform};
+use super::snapshot::Meanwhile;
 use super::*;
 
 /// What somebody has who took every batch.
@@ -175,6 +178,30 @@ fn what_is_torn_waits_and_is_named() {
 }
 
 #[test]
+fn a_certificate_signed_while_something_is_read_again_comes_with_its_row_and_the_serial() {
+    let mut pair = Pair::new();
+    let dir = pair.a.dir().to_owned();
+    let mut index = index_of(&dir);
+    let mut replica = Replica::of(&snap(&dir));
+    let path = dir.join("ca_crl.pem");
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    let mut waits = 0;
+    let server_goes_on = Meanwhile(Mutex::new(|| {
+        waits += 1;
+        match waits {
+            1 => drop(pair.a.sign("node2.test").unwrap()),
+            _ => std::fs::write(&path, &whole).unwrap(),
+        }
+    }));
+    let named = ["ca_crl.pem", "signed/node2.test.pem"];
+    let hints = named.map(|path| Hint::Changed(RelPath::new(path).unwrap()));
+    replica.take(&index.look(&hints, &server_goes_on).unwrap());
+    let cert = RelPath::new("signed/node2.test.pem").unwrap();
+    assert!(replica.files.contains_key(&cert));
+}
+
+#[test]
 fn of_an_inventory_that_is_being_appended_to_the_whole_lines_cross() {
     let pair = Pair::new();
     let mut index = index_of(pair.a.dir());
@@ -230,8 +257,16 @@ fn a_row_that_was_altered_long_ago_is_found_by_a_full_look_at_the_latest() {
     // Altered again and grown at once: what was added crosses, and a full look finds the rest.
     std::fs::write(&path, &text).unwrap();
     append(&row(0x200));
-    let observed = index.look(&hint, &clock()).unwrap();
+    // Long afterwards, so that whatever was read whole would be known again.
+    let late = FixedClock::new(Timestamp::from_unix_seconds(5_000_000_000).unwrap());
+    let observed = index.look(&hint, &late).unwrap();
     assert_eq!(observed.payload(), row(0x200).as_bytes());
+    let observed = index.look(&[Hint::Rescan], &clock()).unwrap();
+    assert_eq!(observed.payload(), std::fs::read(&path).unwrap());
+    // Also where the file has grown further by then.
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replacen("old.test", "new.test", 1)).unwrap();
+    append(&row(0x201));
     let observed = index.look(&[Hint::Rescan], &clock()).unwrap();
     assert_eq!(observed.payload(), std::fs::read(&path).unwrap());
 }

@@ -245,6 +245,43 @@ fn files_that_change_or_vanish_while_they_are_sent_stay_as_they_were() {
     world.same();
 }
 
+#[test]
+fn a_delta_of_a_file_that_changed_since_it_was_looked_at_makes_no_file() {
+    let world = World::new();
+    let lengths = [("long", 2_000_000), ("short", 200_000)];
+    for (path, length) in lengths {
+        world.write(path, &noise(1, length));
+    }
+    world.sync();
+    let stood = show(&world.dest());
+    let write = |path: &str, length: usize, at: usize| {
+        let mut content = noise(1, length);
+        content[at] ^= 1;
+        world.write(path, &content);
+    };
+    lengths
+        .iter()
+        .for_each(|(path, length)| write(path, *length, 1_000));
+    let (synced, served) = world.session(&Disk::new(), |stream| {
+        let mut source = world.tree_source();
+        let scan = world.scan(&mut source);
+        // As long as what was announced, and another content.
+        lengths
+            .iter()
+            .for_each(|(path, length)| write(path, *length, 100_000));
+        let mut line = TreeConnection::over(stream, world.sending.clone())?;
+        line.sync(&source, scan, &Silent)
+    });
+    served.unwrap();
+    let synced = synced.unwrap();
+    assert!(synced.saved_bytes > 2_000_000, "they cross as deltas");
+    assert_eq!((synced.committed.written, synced.committed.skipped), (0, 2));
+    assert!(!synced.is_complete());
+    assert_eq!(show(&world.dest()), stood);
+    world.sync();
+    world.same();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
     #[test]
