@@ -42,7 +42,7 @@ pub struct Crl {
     /// The next one comes by then; agents refuse everything after it.
     pub next_update: Option<Timestamp>,
     /// What is revoked; of duplicate entries the first.
-    pub revoked: BTreeMap<Serial, Revocation>,
+    pub revoked: Arc<BTreeMap<Serial, Revocation>>,
     /// Whether it is only a difference to another CRL.
     pub is_delta: bool,
 }
@@ -81,7 +81,7 @@ impl Crl {
             number,
             this_update: timestamp(crl.last_update())?,
             next_update: crl.next_update().map(timestamp).transpose()?,
-            revoked,
+            revoked: Arc::new(revoked),
             is_delta: crl
                 .extensions()
                 .iter()

@@ -97,6 +97,7 @@ pub struct Inventory {
     by_serial: BTreeMap<Serial, Vec<usize>>,
     malformed: Vec<Malformed>,
     whole_bytes: u64,
+    file_bytes: u64,
     tail: String,
 }
 
@@ -110,6 +111,7 @@ impl Inventory {
         let (lines, tail) = bytes.split_at(whole);
         let mut inventory = Self {
             whole_bytes: whole as u64,
+            file_bytes: bytes.len() as u64,
             tail: String::from_utf8_lossy(tail).into_owned(),
             ..Self::default()
         };
@@ -120,18 +122,34 @@ impl Inventory {
                 Err(_) => Err(Malformed::new("inventory-malformed", "is not UTF-8")),
             };
             match parsed {
-                Ok(row) => {
-                    inventory
-                        .by_serial
-                        .entry(row.serial)
-                        .or_default()
-                        .push(inventory.rows.len());
-                    inventory.rows.push(row);
-                }
+                Ok(row) => inventory.push(row),
                 Err(error) => inventory.malformed.push(error.at(index + 1)),
             }
         }
         inventory
+    }
+
+    /// Some rows of a file whose lines are all whole and take `file_bytes`.
+    pub(crate) fn slice(rows: impl IntoIterator<Item = Row>, file_bytes: u64) -> Self {
+        let mut inventory = Self {
+            whole_bytes: file_bytes,
+            file_bytes,
+            ..Self::default()
+        };
+        rows.into_iter().for_each(|row| inventory.push(row));
+        inventory
+    }
+
+    /// With what is no row in `other`.
+    pub(crate) fn with_malformed(mut self, other: &Self) -> Self {
+        self.malformed.clone_from(&other.malformed);
+        self
+    }
+
+    fn push(&mut self, row: Row) {
+        let rows = self.by_serial.entry(row.serial).or_default();
+        rows.push(self.rows.len());
+        self.rows.push(row);
     }
 
     /// The rows, in order.
@@ -161,6 +179,11 @@ impl Inventory {
     /// How many bytes the whole lines take.
     pub fn whole_bytes(&self) -> u64 {
         self.whole_bytes
+    }
+
+    /// How many bytes the file takes.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file_bytes
     }
 
     /// What follows the last newline; empty where the file is whole.

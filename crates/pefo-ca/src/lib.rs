@@ -37,6 +37,7 @@ pub mod seed;
 pub mod serial;
 pub mod snapshot;
 pub mod source;
+pub mod standby;
 pub mod watch;
 
 pub use apply::{ApplyOptions, ApplyReport, apply};
@@ -48,3 +49,4 @@ pub use seed::{SeedKey, SeedOptions, SeedReport, ca_fingerprint, seed};
 pub use serial::{Serial, SerialBlock};
 pub use snapshot::{Snapshot, SnapshotOptions};
 pub use source::SourceIndex;
+pub use standby::Standby;

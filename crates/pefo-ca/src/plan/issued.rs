@@ -44,7 +44,9 @@ fn issued<'s>(
             .flatten()
             .filter_map(|bundle| bundle.find(ca.signing()));
         let revoked = ours.flat_map(|crl| crl.revoked.keys().copied());
-        rows.chain(certs).chain(revoked)
+        rows.chain(certs)
+            .chain(revoked)
+            .chain(side.issued_besides())
     })
 }
 
@@ -164,7 +166,7 @@ pub(super) fn inventory(draft: &mut Draft<'_>, local: &Snapshot, source: &Snapsh
             draft.refuse(Rule::InventoryCollision, "inventory.txt", message);
         }
     }
-    let length = find(&local.files, "inventory.txt").map(|(_, file)| file.bytes.len() as u64);
+    let length = local.inventory().map(Inventory::file_bytes);
     if rows.is_empty() && here.tail().is_empty() && length.is_some() {
         return;
     }

@@ -176,7 +176,7 @@ fn deletions<'s>(
     let mut kept = Vec::new();
     for (name, part) in &local.signed {
         let is_left_out = source.excluded.contains(name) || draft.rules.exclude.contains(name);
-        if source.signed.contains_key(name) || is_left_out {
+        if source.signed.contains_key(name) || is_left_out || !source.tells_of(name) {
             continue;
         }
         let reason = if draft.rules.tombstones.contains(name) {

@@ -10,6 +10,7 @@
 
 pub(crate) mod files;
 mod read;
+mod slice;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -27,6 +28,8 @@ use crate::inventory::Inventory;
 use crate::layout::CaLayout;
 use crate::malformed::Malformed;
 use crate::serial::Serial;
+
+pub(crate) use slice::Slice;
 
 /// How a snapshot is taken.
 #[derive(Debug, Clone)]
@@ -129,6 +132,8 @@ pub struct Snapshot {
     pub(crate) requests: BTreeMap<Certname, Part<Request>>,
     pub(crate) excluded: BTreeSet<Certname>,
     pub(crate) problems: Vec<Problem>,
+    /// What it tells of, where that is not all there is.
+    pub(crate) slice: Option<Slice>,
 }
 
 impl Snapshot {
@@ -246,7 +251,7 @@ impl Snapshot {
     pub(crate) fn lacks(&self) -> Option<(&'static str, String)> {
         let unreadable =
             |file: &str, reason: String| Some(("ca-source-unreadable", format!("{file} {reason}")));
-        if self.files.is_empty() && self.signed.is_empty() {
+        if self.slice.is_none() && self.files.is_empty() && self.signed.is_empty() {
             return Some(("ca-source-empty", "the source is empty".to_owned()));
         }
         if self.chain.get().is_none() {
@@ -261,7 +266,7 @@ impl Snapshot {
         if !self.has_signed_dir {
             return unreadable("signed/", "is missing".to_owned());
         }
-        if self.signed.is_empty() && self.excluded.is_empty() {
+        if self.slice.is_none() && self.signed.is_empty() && self.excluded.is_empty() {
             return Some((
                 "ca-source-empty",
                 "signed/ of the source is empty".to_owned(),

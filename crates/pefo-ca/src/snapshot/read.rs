@@ -252,6 +252,7 @@ impl<'a> Reader<'a> {
             requests: pending,
             excluded: self.excluded,
             problems: self.problems,
+            slice: None,
         })
     }
 }

@@ -19,6 +19,10 @@ fn behind() -> Pair {
     pair.follow();
     pair.a.sign("pending.test").unwrap();
     pair.a.sign("new.test").unwrap();
+    // So many that they share a sync.
+    for node in 0..5 {
+        pair.a.sign(&format!("new{node}.test")).unwrap();
+    }
     pair.a.request("asks.test").unwrap();
     pair.a.renew("renewed.test").unwrap();
     pair.a.clean("cleaned.test").unwrap();

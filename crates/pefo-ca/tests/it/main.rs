@@ -18,6 +18,7 @@ mod sample;
 mod seed;
 mod snapshot;
 mod source;
+mod standby;
 mod watch;
 
 use std::collections::BTreeMap;

@@ -5,6 +5,8 @@
 //!
 //! - [`Disk::publish`]: temp file beside the target, owner, mode, fsync, rename, fsync of the
 //!   directory. A reader sees the old file or the new one, whole; after power loss too.
+//! - [`Disk::publish_all`]: the same for many files, with one sync of the file system in place of an fsync
+//!   each. Each is the old one or the new one; which of them are new after a crash is not said.
 //! - [`Disk::append`]: in place, then fsync: the one exception, for logs whose torn tail the reader
 //!   trims (`inventory.txt`).
 //! - Trees nobody can see yet ([`Disk::create`], [`Disk::create_dir_unsynced`], [`Disk::hard_link`])
@@ -25,6 +27,7 @@ mod file;
 pub mod power;
 mod rooted;
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -200,6 +203,52 @@ impl Disk {
         }
     }
 
+    /// Replaces many files by their bytes, each as [`Disk::publish`] does; fewer than a handful one by one,
+    /// more behind one sync of the file system. All are on one file system.
+    ///
+    /// # Errors
+    /// `Io`; each target is then the old file or the new one, and left-over temp files are removed.
+    pub fn publish_all(&self, files: &[(PathBuf, &[u8], Attributes)]) -> Result<()> {
+        const ONE_BY_ONE: usize = 4;
+        if files.len() <= ONE_BY_ONE {
+            let mut files = files.iter();
+            return files.try_for_each(|(target, bytes, attributes)| {
+                self.publish(target, bytes, attributes)
+            });
+        }
+        let mut temps = Vec::with_capacity(files.len());
+        let published = self.publish_through(files, &mut temps);
+        if published.is_err() {
+            for temp in temps {
+                drop(self.remove_file_unsynced(&temp));
+            }
+        }
+        published
+    }
+
+    fn publish_through(
+        &self,
+        files: &[(PathBuf, &[u8], Attributes)],
+        temps: &mut Vec<PathBuf>,
+    ) -> Result<()> {
+        let mut directories = BTreeSet::new();
+        for (target, bytes, attributes) in files {
+            let temp = temp_beside(target)?;
+            temps.push(temp.clone());
+            let mut file = self.create(&temp, attributes)?;
+            file.write(bytes)?;
+            file.finish()?;
+            directories.insert(parent_of(target)?);
+        }
+        if let Some(first) = directories.first() {
+            self.sync_filesystem(first)?;
+        }
+        for (temp, (target, ..)) in temps.iter().zip(files) {
+            self.rename_unsynced(temp, target)?;
+        }
+        directories.iter().try_for_each(|dir| self.sync_dir(dir))
+    }
+
     /// Replaces a cache: whole for every reader, but not durable; for what can be made anew.
     ///
     /// # Errors
@@ -215,12 +264,7 @@ impl Disk {
             let mut file = self.create(&temp, attributes)?;
             file.write(bytes)?;
             file.finish()?;
-            self.act(
-                "rename to",
-                target,
-                Operation::Rename(&temp, target),
-                || std::fs::rename(&temp, target),
-            )
+            self.rename_unsynced(&temp, target)
         })();
         if written.is_err() {
             drop(self.remove_file(&temp));
@@ -297,9 +341,7 @@ impl Disk {
     /// # Errors
     /// `Io`.
     pub fn rename(&self, from: &Path, to: &Path) -> Result<()> {
-        self.act("rename to", to, Operation::Rename(from, to), || {
-            std::fs::rename(from, to)
-        })?;
+        self.rename_unsynced(from, to)?;
         let (old, new) = (parent_of(from)?, parent_of(to)?);
         self.sync_dir(new)?;
         if old != new {
@@ -307,6 +349,12 @@ impl Disk {
         } else {
             Ok(())
         }
+    }
+
+    fn rename_unsynced(&self, from: &Path, to: &Path) -> Result<()> {
+        self.act("rename to", to, Operation::Rename(from, to), || {
+            std::fs::rename(from, to)
+        })
     }
 
     /// Gives the file `existing` a second name; durable after the directory is synced.

@@ -60,6 +60,47 @@ fn publish_needs_each_of_its_fsyncs() {
 }
 
 #[test]
+fn files_published_together_need_one_syncfs_and_an_fsync_of_each_directory() {
+    let prepare = |dir: &Path| {
+        for sub in ["a", "b"] {
+            std::fs::create_dir(dir.join(sub)).unwrap();
+            std::fs::write(dir.join(sub).join("0"), "old").unwrap();
+        }
+    };
+    let paths = |dir: &Path| {
+        let name = |at: usize| {
+            dir.join(if at.is_multiple_of(2) { "a" } else { "b" })
+                .join((at / 2).to_string())
+        };
+        (0..6).map(name).collect::<Vec<_>>()
+    };
+    let findings = hunt(
+        prepare,
+        |stage| {
+            let files: Vec<_> = paths(stage.dir())
+                .into_iter()
+                .map(|path| (path, &b"new"[..], Attributes::mode(0o640)))
+                .collect();
+            stage.disk().publish_all(&files).unwrap();
+            stage.answered();
+        },
+        |dir, answers| {
+            paths(dir)
+                .iter()
+                .enumerate()
+                .all(|(at, path)| match text(path).as_deref() {
+                    Some("new") => mode(path) == Some(0o640),
+                    Some("old") => answers == 0 && at < 2,
+                    None => answers == 0 && at >= 2,
+                    Some(_) => false,
+                })
+        },
+    );
+    findings.assert_each_is_needed();
+    assert_eq!(findings.syncs.len(), 3, "{findings:?}");
+}
+
+#[test]
 fn append_and_truncate_need_their_fsync() {
     let append = hunt(
         old_x,

@@ -1,0 +1,351 @@
+//! A standby's CA and what it knows of its source, so that one event costs what it changes.
+//!
+//! [`plan`](crate::plan()) compares two whole CAs. A [`Standby`] is made once from such a comparison and
+//! then follows: for each batch it cuts out of both sides what the rules can ask for, and hands these two
+//! slices to the same [`plan`](crate::plan()). What it guarantees:
+//!
+//! - The plan of a batch is, action by action, the plan of the whole would be (a property test holds it to
+//!   that). What only time changes (a certificate that expired meanwhile) waits for the next comparison of
+//!   the whole.
+//! - It keeps names, serials, offsets into the inventory, the CRLs and the source's pending requests: some
+//!   150 bytes a certificate. What a batch touches is read from disk when it is planned.
+//! - Where somebody else changed the live CA ([`Standby::is_current`]), or a batch is about more than an
+//!   event, it says so, and the whole is to be compared again.
+
+mod rows;
+mod sides;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use pefo_core::{Certname, RelPath, Result};
+
+use crate::cert::{CaChain, Cert};
+use crate::crl::CrlBundle;
+use crate::layout::CaLayout;
+use crate::plan::{Action, Plan, PlanRules, SerialMode, plan};
+use crate::serial::{MAX_COUNTER, Serial};
+use crate::snapshot::files::{self, INVENTORY, Stamp, certname_of};
+use crate::snapshot::{FileEntry, Part, Snapshot};
+use crate::source::Change;
+
+use rows::RowIndex;
+use sides::Sides;
+
+/// The files of CRLs.
+const CRLS: [&str; 2] = ["ca_crl.pem", "infra_crl.pem"];
+/// What nobody but pefo changes on a standby as a rule.
+const STAMPED: [&str; 7] = [
+    "ca_crt.pem",
+    "ca_key.pem",
+    "ca_crl.pem",
+    "infra_crl.pem",
+    INVENTORY,
+    "serial",
+    "signed",
+];
+
+/// A file of CRLs, where it stands.
+#[derive(Debug, Clone)]
+struct CrlFile {
+    file: Option<FileEntry>,
+    bundle: Part<CrlBundle>,
+}
+
+impl CrlFile {
+    fn of(snapshot: &Snapshot, name: &str) -> Result<Self> {
+        let bundle = if name == "ca_crl.pem" {
+            &snapshot.ca_crl
+        } else {
+            &snapshot.infra_crl
+        };
+        Ok(Self {
+            file: snapshot.files.get(&RelPath::new(name)?).cloned(),
+            bundle: bundle.clone(),
+        })
+    }
+
+    fn parse(bytes: Arc<[u8]>, mode: u32) -> Self {
+        let bundle = match CrlBundle::from_pem(&bytes) {
+            Ok(bundle) => Part::Read(bundle),
+            Err(error) => Part::Unreadable(error),
+        };
+        let file = Some(FileEntry { bytes, mode });
+        Self { file, bundle }
+    }
+}
+
+/// What is known of the source.
+#[derive(Debug, Clone)]
+struct Source {
+    chain: Part<CaChain>,
+    serial: Part<Serial>,
+    crls: BTreeMap<&'static str, CrlFile>,
+    requests: BTreeMap<Certname, FileEntry>,
+}
+
+/// A standby's live CA, and its source, as far as events need them.
+#[derive(Debug)]
+pub struct Standby {
+    layout: CaLayout,
+    stamps: Vec<Option<Stamp>>,
+    chain: CaChain,
+    key_matches: Part<bool>,
+    crls: BTreeMap<&'static str, CrlFile>,
+    rows: RowIndex,
+    /// Whose certificates stand here, and with which serial; none where a file cannot be read.
+    certificates: BTreeMap<Certname, Option<Serial>>,
+    holders: BTreeMap<Serial, Vec<Certname>>,
+    /// Those of them that the source does not have.
+    only_here: BTreeSet<Certname>,
+    source: Source,
+}
+
+/// A batch, planned.
+#[derive(Debug)]
+pub struct Event {
+    /// What is to be done.
+    pub plan: Plan,
+    source: Source,
+}
+
+/// What stands at the places that tell of somebody else's changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamps(Vec<Option<Stamp>>);
+
+impl Stamps {
+    /// Those of a live CA; to be taken before it is read.
+    pub fn of(layout: &CaLayout) -> Self {
+        let stamp_of = |name: &&str| {
+            let meta = std::fs::symlink_metadata(layout.cadir().join(name));
+            meta.ok().map(|meta| files::stamp(&meta))
+        };
+        Self(STAMPED.iter().map(stamp_of).collect())
+    }
+}
+
+impl Standby {
+    /// After `local` and `source` were compared as wholes, and `plan`, which that gave, was applied.
+    /// `stamps` are of before `local` was read. `None` where the local CA is not whole enough to follow by
+    /// events.
+    ///
+    /// # Errors
+    /// `Invalid`, never with what a comparison let pass.
+    pub fn after(
+        layout: &CaLayout,
+        stamps: Stamps,
+        (local, source): (&Snapshot, &Snapshot),
+        plan: &Plan,
+    ) -> Result<Option<Self>> {
+        let (Some(chain), Part::Read(_), None) =
+            (local.chain(), &local.inventory, plan.blocked_by())
+        else {
+            return Ok(None);
+        };
+        let crls = |side: &Snapshot| -> Result<_> {
+            let file = |name: &'static str| Ok((name, CrlFile::of(side, name)?));
+            CRLS.into_iter().map(file).collect()
+        };
+        let inventory = local.files.get(&RelPath::new(INVENTORY)?);
+        let mut standby = Self {
+            layout: layout.clone(),
+            stamps: stamps.0,
+            chain: chain.clone(),
+            key_matches: local.key_matches.clone(),
+            crls: crls(local)?,
+            rows: RowIndex::of(inventory.map_or(&[][..], |file| &file.bytes)),
+            certificates: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            only_here: BTreeSet::new(),
+            source: Source {
+                chain: source.chain.clone(),
+                serial: source.serial.clone(),
+                crls: crls(source)?,
+                requests: BTreeMap::new(),
+            },
+        };
+        for name in source.requests.keys() {
+            let file = source
+                .files
+                .get(&RelPath::new(format!("requests/{name}.pem"))?);
+            standby
+                .source
+                .requests
+                .extend(file.map(|file| (name.clone(), file.clone())));
+        }
+        for (name, part) in &local.signed {
+            standby.set_certificate(name, Some(part.get().map(|cert| cert.serial)));
+            if !source.signed.contains_key(name) && !source.excluded.contains(name) {
+                standby.only_here.insert(name.clone());
+            }
+        }
+        standby.took(plan)?;
+        Ok(Some(standby))
+    }
+
+    /// Whether nobody else changed the live CA since, as far as can be told at a glance.
+    pub fn is_current(&self) -> bool {
+        Stamps::of(&self.layout).0 == self.stamps
+    }
+
+    /// How many certificates stand here.
+    pub fn certificates(&self) -> usize {
+        self.certificates.len()
+    }
+
+    /// The source's file of CRLs of this name as it was last known, for a delta that starts from it.
+    pub fn source_crl(&self, name: &str) -> Option<&[u8]> {
+        let file = self.source.crls.get(name)?.file.as_ref()?;
+        Some(&file.bytes)
+    }
+
+    /// What a batch of the source asks for. `None` where it is about more than an event (another CA
+    /// certificate, another inventory): then the whole is to be compared.
+    ///
+    /// # Errors
+    /// `Io` where a file that it is about cannot be read.
+    pub fn plan(&self, changes: &[Change], rules: &PlanRules) -> Result<Option<Event>> {
+        let Some(sides) = Sides::cut(self, changes, rules)? else {
+            return Ok(None);
+        };
+        let plan = plan(&sides.local, &sides.source, rules);
+        let source = Source {
+            chain: sides.source.chain,
+            serial: sides.source.serial,
+            crls: sides.crls,
+            requests: BTreeMap::new(),
+        };
+        Ok(Some(Event { plan, source }))
+    }
+
+    /// The event's plan was applied, or had nothing to apply; the source is as the batch says.
+    ///
+    /// # Errors
+    /// `Invalid`, never with what was applied.
+    pub fn follow(&mut self, changes: &[Change], event: Event) -> Result<()> {
+        for change in changes {
+            let (sub, Some(name)) = of_whom(change.path()) else {
+                continue;
+            };
+            match (sub, change) {
+                ("requests", Change::Put { mode, bytes, .. }) => {
+                    let (bytes, mode) = (bytes.as_slice().into(), *mode);
+                    self.source.requests.insert(name, FileEntry { bytes, mode });
+                }
+                ("requests", Change::Delete { .. }) => {
+                    self.source.requests.remove(&name);
+                }
+                ("signed", Change::Put { .. }) => {
+                    self.only_here.remove(&name);
+                }
+                ("signed", Change::Delete { .. }) if self.certificates.contains_key(&name) => {
+                    self.only_here.insert(name);
+                }
+                _ => {}
+            }
+        }
+        let requests = std::mem::take(&mut self.source.requests);
+        self.source = Source {
+            requests,
+            ..event.source
+        };
+        self.took(&event.plan)
+    }
+
+    /// Takes over what a plan has done.
+    fn took(&mut self, plan: &Plan) -> Result<()> {
+        for action in &plan.actions {
+            match action {
+                Action::Serial { .. } => {}
+                Action::Inventory {
+                    keeps_bytes, rows, ..
+                } => self.rows.append(*keeps_bytes, rows),
+                Action::Put {
+                    path, bytes, mode, ..
+                } => self.stands(path, bytes, *mode)?,
+                Action::Remove { path, .. } => {
+                    if let ("signed", Some(name)) = of_whom(path) {
+                        self.set_certificate(&name, None);
+                        self.only_here.remove(&name);
+                    }
+                }
+            }
+        }
+        if !plan.is_empty() {
+            self.stamps = Stamps::of(&self.layout).0;
+        }
+        Ok(())
+    }
+
+    fn stands(&mut self, path: &RelPath, bytes: &Arc<[u8]>, mode: u32) -> Result<()> {
+        if let ("signed", Some(name)) = of_whom(path) {
+            let serial = Cert::from_pem(bytes).ok().map(|cert| cert.serial);
+            self.set_certificate(&name, Some(serial));
+        } else if let Some(name) = CRLS.into_iter().find(|name| *name == path.as_str()) {
+            let known = self.source.crls.get(name);
+            let same =
+                known.filter(|known| known.file.as_ref().is_some_and(|file| file.bytes == *bytes));
+            let file = match same {
+                Some(known) => known.clone(),
+                None => CrlFile::parse(Arc::clone(bytes), mode),
+            };
+            self.crls.insert(name, file);
+        } else if path.as_str() == "ca_crt.pem" {
+            self.chain =
+                CaChain::from_pem(bytes).map_err(|error| error.in_file(Path::new("ca_crt.pem")))?;
+        }
+        Ok(())
+    }
+
+    /// A name's certificate: none, or one whose serial can be read or not.
+    fn set_certificate(&mut self, name: &Certname, certificate: Option<Option<Serial>>) {
+        let before = match certificate {
+            Some(serial) => self.certificates.insert(name.clone(), serial),
+            None => self.certificates.remove(name),
+        };
+        if let Some(Some(serial)) = before
+            && let Some(holders) = self.holders.get_mut(&serial)
+        {
+            holders.retain(|holder| holder != name);
+            if holders.is_empty() {
+                self.holders.remove(&serial);
+            }
+        }
+        if let Some(Some(serial)) = certificate {
+            self.holders.entry(serial).or_default().push(name.clone());
+        }
+    }
+
+    /// The highest serial in use here, and the highest of this host's own block.
+    fn highest(&self, rules: &PlanRules) -> Vec<Serial> {
+        let mut ranges = vec![(Serial::from(0), Serial::from(MAX_COUNTER))];
+        if let SerialMode::Block(block) = rules.serial {
+            ranges.push((Serial::from(block.first()), Serial::from(block.last())));
+        }
+        let revoked = self.crls.values().filter_map(|file| {
+            let bundle = file.bundle.get()?;
+            bundle.find(self.chain.signing()).map(|crl| &crl.revoked)
+        });
+        let revoked: Vec<_> = revoked.collect();
+        let highest = |(first, last): (Serial, Serial)| {
+            let held = self.holders.range(first..=last).next_back();
+            let held = held.map(|(serial, _)| *serial);
+            let rows = self.rows.highest(first, last);
+            let revoked = revoked
+                .iter()
+                .filter_map(|revoked| revoked.range(first..=last).next_back())
+                .map(|(serial, _)| *serial);
+            held.into_iter().chain(rows).chain(revoked).max()
+        };
+        ranges.into_iter().filter_map(highest).collect()
+    }
+}
+
+/// In which directory a file stands, and whose it is.
+fn of_whom(path: &RelPath) -> (&str, Option<Certname>) {
+    match path.as_str().split_once('/') {
+        Some((sub, name)) => (sub, certname_of(name).ok()),
+        None => ("", None),
+    }
+}
