@@ -198,3 +198,120 @@ proptest! {
         }
     }
 }
+
+fn in_step(nodes: &[&str]) -> World {
+    let mut world = World::new(rules());
+    for node in nodes {
+        world.pair.a.sign(node).unwrap();
+    }
+    world.follow();
+    world
+}
+
+impl World {
+    fn remove_at_source(&self, node: &str) {
+        std::fs::remove_file(self.pair.a.dir().join(format!("signed/{node}.pem"))).unwrap();
+    }
+
+    fn stands(&self, node: &str) -> bool {
+        self.pair.b.join(format!("signed/{node}.pem")).exists()
+    }
+}
+
+#[test]
+fn a_certificate_that_was_deleted_first_goes_when_it_is_revoked() {
+    let mut world = in_step(&["early.test"]);
+    world.remove_at_source("early.test");
+    world.follow();
+    assert!(world.stands("early.test"), "neither revoked nor expired");
+    world.pair.a.revoke_serial(3).unwrap();
+    world.follow();
+    assert!(!world.stands("early.test"));
+}
+
+#[test]
+fn a_certificate_whose_successor_was_revoked_goes_when_its_row_comes() {
+    let mut world = in_step(&["renewed.test"]);
+    world.remove_at_source("renewed.test");
+    world.pair.a.revoke_serial(4).unwrap();
+    world.follow();
+    assert!(world.stands("renewed.test"), "serial 4 is nobody's yet");
+    world.pair.a.set_now(now() + time::Duration::hours(1));
+    world.pair.a.sign("renewed.test").unwrap();
+    world.remove_at_source("renewed.test");
+    world.follow();
+    assert!(!world.stands("renewed.test"));
+}
+
+#[test]
+fn a_revocation_of_what_has_expired_may_be_dropped_by_a_batch() {
+    let mut world = in_step(&[]);
+    world.pair.a.set_now(now() - time::Duration::days(6 * 365));
+    world.pair.a.sign("expired.test").unwrap();
+    world.pair.a.set_now(now());
+    world.pair.a.clean("expired.test").unwrap();
+    world.pair.a.sign("valid.test").unwrap();
+    world.pair.a.clean("valid.test").unwrap();
+    world.follow();
+    world.pair.a.resign_crl(&[3]).unwrap();
+    world.follow();
+    assert!(!world.refused);
+    world.pair.a.resign_crl(&[4]).unwrap();
+    let changes = world.changes();
+    let event = world.standby.plan(&changes, &world.rules).unwrap().unwrap();
+    assert_eq!(refusals(&event.plan), ["crl-shrink"]);
+}
+
+#[test]
+fn a_counter_that_has_no_room_left_is_seen_though_the_batch_does_not_touch_it() {
+    let mut world = in_step(&[]);
+    let row = "0x7FFFFFFF 2026-11-21T12:24:23UTC 2031-11-21T12:24:23UTC /CN=last.test\n";
+    for dir in [world.pair.a.dir(), &world.pair.b] {
+        let path = dir.join("inventory.txt");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, text + row).unwrap();
+    }
+    world.whole();
+    assert!(world.refused);
+    std::fs::remove_file(world.pair.a.dir().join("serial")).unwrap();
+    std::fs::write(world.pair.a.dir().join("serial"), "0003").unwrap();
+    world.pair.a.sign("one-more.test").unwrap();
+    let changes = world.changes();
+    let event = world.standby.plan(&changes, &world.rules).unwrap().unwrap();
+    assert_eq!(refusals(&event.plan), ["serial-exhausted"]);
+    assert!(event.plan.is_empty());
+}
+
+#[test]
+fn what_somebody_else_changed_in_the_live_ca_is_seen() {
+    for path in [
+        "signed/foreign.test.pem",
+        "inventory.txt",
+        "serial",
+        "ca_crl.pem",
+        "ca_key.pem",
+    ] {
+        let world = in_step(&["node2.test"]);
+        assert!(world.standby.is_current());
+        let path = world.pair.b.join(path);
+        let before = std::fs::read(&path).unwrap_or_default();
+        std::fs::write(&path, [&before[..], b"\n"].concat()).unwrap();
+        assert!(!world.standby.is_current(), "{}", path.display());
+    }
+}
+
+#[test]
+fn another_inventory_is_more_than_an_event() {
+    let mut world = in_step(&["node2.test"]);
+    let path = world.pair.a.dir().join("inventory.txt");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("node2.test", "other.test")).unwrap();
+    let changes = world.changes();
+    assert!(
+        world
+            .standby
+            .plan(&changes, &world.rules)
+            .unwrap()
+            .is_none()
+    );
+}
