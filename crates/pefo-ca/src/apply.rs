@@ -21,9 +21,7 @@ use serde::Serialize;
 use crate::crl::CrlBundle;
 use crate::layout::CaLayout;
 use crate::plan::{Conflict, Plan};
-
-/// No file of a cadir is larger.
-const MAX_FILE_BYTES: u64 = 256 << 20;
+use crate::snapshot::MAX_FILE_BYTES;
 
 /// How a plan is applied.
 #[derive(Debug, Clone)]

@@ -189,6 +189,11 @@ impl Standby {
         Stamps::of(&self.layout).0 == self.stamps
     }
 
+    /// The live CA that it follows.
+    pub fn layout(&self) -> &CaLayout {
+        &self.layout
+    }
+
     /// How many certificates stand here.
     pub fn certificates(&self) -> usize {
         self.certificates.len()

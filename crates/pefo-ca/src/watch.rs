@@ -56,11 +56,24 @@ impl Stopper {
     }
 }
 
+/// Makes a [`Watcher`] that waits come back once, from another thread.
+#[derive(Debug, Clone)]
+pub struct Waker(Arc<OwnedFd>);
+
+impl Waker {
+    /// Makes [`Watcher::next`] return `None` before its time, where no hint is there.
+    pub fn wake(&self) {
+        // It is full where nobody has waited for long: the wake-up is there already.
+        let _full = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
+    }
+}
+
 /// Watches a cadir, its signed/ and its requests/.
 pub struct Watcher {
     cadir: PathBuf,
     inotify: Inotify,
     stop: Arc<OwnedFd>,
+    wake: Arc<OwnedFd>,
     watches: Vec<(WatchDescriptor, &'static str)>,
     pending: VecDeque<Hint>,
 }
@@ -82,12 +95,14 @@ impl Watcher {
     pub fn start(cadir: &Path) -> Result<Self> {
         let fail = |error: io::Error| Error::io("watch", cadir, error);
         let inotify = Inotify::init().map_err(fail)?;
-        let stop = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|error| fail(error.into()))?;
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let eventfd = || rustix::event::eventfd(0, flags).map_err(|error| fail(error.into()));
+        let (stop, wake) = (eventfd()?, eventfd()?);
         let mut watcher = Self {
             cadir: cadir.to_owned(),
             inotify,
             stop: Arc::new(stop),
+            wake: Arc::new(wake),
             watches: Vec::new(),
             pending: VecDeque::from([Hint::Rescan]),
         };
@@ -101,7 +116,12 @@ impl Watcher {
         Stopper(Arc::clone(&self.stop))
     }
 
-    /// The next hint; `None` after `timeout` without one, or when stopped.
+    /// A handle that cuts one wait short from another thread.
+    pub fn waker(&self) -> Waker {
+        Waker(Arc::clone(&self.wake))
+    }
+
+    /// The next hint; `None` after `timeout` without one, when stopped, or when woken.
     ///
     /// # Errors
     /// `Io`; `NotFound` where the cadir itself is gone.
@@ -119,6 +139,9 @@ impl Watcher {
                 return Ok(None);
             }
             self.collect()?;
+            if self.pending.is_empty() && self.was_woken() {
+                return Ok(None);
+            }
         }
     }
 
@@ -126,6 +149,10 @@ impl Watcher {
     pub fn is_stopped(&self) -> bool {
         let mut fds = [PollFd::new(&*self.stop, PollFlags::IN)];
         rustix::event::poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    }
+
+    fn was_woken(&self) -> bool {
+        rustix::io::read(&*self.wake, &mut [0; 8]).is_ok()
     }
 
     fn wait(&self, timeout: Duration) -> Result<bool> {
@@ -136,6 +163,7 @@ impl Watcher {
         let mut fds = [
             PollFd::from_borrowed_fd(self.inotify.as_fd(), PollFlags::IN),
             PollFd::new(&*self.stop, PollFlags::IN),
+            PollFd::new(&*self.wake, PollFlags::IN),
         ];
         match rustix::event::poll(&mut fds, Some(&timeout)) {
             Ok(ready) => Ok(ready > 0),

@@ -186,6 +186,9 @@ pub enum Ca {
         #[command(flatten)]
         change: Change,
     },
+    /// On the active: send every change as it happens. On the passive: apply what comes as it comes. Runs
+    /// until it is stopped.
+    Watch,
     /// Which certificates never cross, and why.
     Exclude,
 }

@@ -23,3 +23,4 @@ mod puppetservers;
 mod requests;
 mod spool;
 mod taken_up;
+mod watch;

@@ -20,6 +20,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::account::TransferAccount;
+use crate::child::Child;
 use crate::classifier::ClassifierDouble;
 use crate::place;
 use crate::postgres::Cluster;
@@ -211,6 +212,34 @@ impl Master {
             &mut command,
             format!("[{}] pefo {}", self.certname, arguments.join(" ")),
         )
+    }
+
+    /// Starts `pefo ca watch`, which runs until it is dropped; what it says goes to `watch.log` in this
+    /// master's directory.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    pub fn watch(&self) -> Child {
+        let path = self.directory().join("watch.log");
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&path);
+        let log = match log {
+            Ok(log) => log,
+            Err(error) => panic!("open {}: {error}", path.display()),
+        };
+        let mut command = self.command();
+        command
+            .args(["-vv", "ca", "watch"])
+            .stdout(std::process::Stdio::null())
+            .stderr(log);
+        Child::spawn(&mut command)
+    }
+
+    /// What [`Master::watch`] has said so far.
+    pub fn watch_log(&self) -> String {
+        std::fs::read_to_string(self.directory().join("watch.log")).unwrap_or_default()
     }
 
     /// The program with its configuration and a scrubbed environment, for runs that are to be killed.

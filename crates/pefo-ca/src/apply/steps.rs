@@ -8,10 +8,10 @@ use pefo_core::clock::Timestamp;
 use pefo_core::disk::{Attributes, Disk, read_capped};
 use pefo_core::{Error, Result};
 
-use super::MAX_FILE_BYTES;
 use crate::layout::CaLayout;
 use crate::plan::Action;
 use crate::serial;
+use crate::snapshot::MAX_FILE_BYTES;
 
 /// Makes the directories of a CA where they are missing and clears what a killed run left in them.
 pub(super) fn tidy(disk: &Disk, layout: &CaLayout) -> Result<()> {

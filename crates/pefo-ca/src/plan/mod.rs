@@ -225,6 +225,15 @@ impl Plan {
         self.actions.is_empty()
     }
 
+    /// Whether the CRL that the host's own services read changes with it.
+    pub fn changes_crl(&self) -> bool {
+        let is_crl = |action: &Action| match action {
+            Action::Put { path, .. } => path.as_str() == "ca_crl.pem",
+            _ => false,
+        };
+        self.actions.iter().any(is_crl)
+    }
+
     /// The conflict that holds everything back, where there is one.
     pub fn blocked_by(&self) -> Option<&Conflict> {
         self.conflicts

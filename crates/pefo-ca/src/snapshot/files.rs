@@ -12,8 +12,9 @@ use crate::malformed::Malformed;
 use crate::watch::is_server_temp_name;
 use crate::{pem, serial};
 
-/// A CRL of a large site takes megabytes; a certificate some kilobytes.
-pub(crate) const MAX_FILE_BYTES: u64 = 256 << 20;
+/// The longest file of a cadir that is read, in bytes: a CRL of a large site takes megabytes.
+pub const MAX_FILE_BYTES: u64 = 256 << 20;
+/// The same of a certificate, which takes some kilobytes.
 pub(crate) const MAX_CERT_BYTES: u64 = 1 << 20;
 
 /// What is read first: what was written before it is covered by what is read after it.

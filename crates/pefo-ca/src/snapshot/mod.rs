@@ -9,6 +9,7 @@
 //! hold back a revocation. What that means is decided by [`plan`](mod@crate::plan).
 
 pub(crate) mod files;
+mod overlay;
 mod read;
 mod slice;
 
@@ -28,7 +29,9 @@ use crate::inventory::Inventory;
 use crate::layout::CaLayout;
 use crate::malformed::Malformed;
 use crate::serial::Serial;
+use crate::source::Change;
 
+pub use files::MAX_FILE_BYTES;
 pub(crate) use slice::Slice;
 
 /// How a snapshot is taken.
@@ -152,6 +155,19 @@ impl Snapshot {
     /// As [`Snapshot::read`].
     pub fn read_dir(dir: &Path, options: &SnapshotOptions) -> Result<Self> {
         read::Reader::still(dir, options).read()
+    }
+
+    /// As [`Snapshot::read_dir`], with what `changes` made of it since, in their order.
+    ///
+    /// # Errors
+    /// As [`Snapshot::read`]; `Invalid` where rows are appended to another file than stands there.
+    pub fn read_dir_after(
+        dir: &Path,
+        options: &SnapshotOptions,
+        changes: &[Change],
+    ) -> Result<Self> {
+        let overlay = overlay::of(dir, changes)?;
+        read::Reader::still(dir, options).over(overlay).read()
     }
 
     /// Gives files the permission bits that were recorded of them at their source: a staged copy keeps

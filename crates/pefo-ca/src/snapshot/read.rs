@@ -9,6 +9,7 @@ use pefo_core::disk::read_capped;
 use pefo_core::{Certname, RelPath, Result};
 
 use super::files::{self, Loaded, MAX_CERT_BYTES, Stamp, stamp};
+use super::overlay::Overlay;
 use super::{FileEntry, Part, Problem, Snapshot, SnapshotOptions};
 use crate::cert::{CaChain, Cert, Request};
 use crate::crl::CrlBundle;
@@ -27,6 +28,7 @@ pub(super) struct Reader<'a> {
     not_files: BTreeMap<RelPath, Malformed>,
     problems: Vec<Problem>,
     excluded: BTreeSet<Certname>,
+    overlay: Overlay,
 }
 
 impl<'a> Reader<'a> {
@@ -47,7 +49,14 @@ impl<'a> Reader<'a> {
             not_files: BTreeMap::new(),
             problems: Vec::new(),
             excluded: BTreeSet::new(),
+            overlay: Overlay::new(),
         }
+    }
+
+    /// With files in place of those of the directory.
+    pub(super) fn over(mut self, overlay: Overlay) -> Self {
+        self.overlay = overlay;
+        self
     }
 
     pub(super) fn read(mut self) -> Result<Snapshot> {
@@ -116,6 +125,11 @@ impl<'a> Reader<'a> {
         self.files.remove(path);
         self.stamps.remove(path);
         self.not_files.remove(path);
+        if let Some(entry) = self.overlay.get(path) {
+            let entry = entry.iter().map(|file| (path.clone(), file.clone()));
+            self.files.extend(entry);
+            return Ok(());
+        }
         match files::load(self.dir, path)? {
             Loaded::Absent => {}
             Loaded::NotAFile(error) => {
@@ -135,7 +149,21 @@ impl<'a> Reader<'a> {
             Ok(names) => {
                 self.excluded.extend(names.excluded);
                 self.problems.extend(names.problems);
-                Ok(Some(names.named))
+                let mut named: BTreeMap<Certname, RelPath> = names.named.into_iter().collect();
+                for (path, entry) in &self.overlay {
+                    let name = path.as_str().split_once('/').filter(|(dir, _)| *dir == sub);
+                    let Some(Ok(name)) = name.map(|(_, name)| files::certname_of(name)) else {
+                        continue;
+                    };
+                    if entry.is_none() {
+                        named.remove(&name);
+                    } else if self.options.exclude.contains(&name) {
+                        self.excluded.insert(name);
+                    } else {
+                        named.insert(name, path.clone());
+                    }
+                }
+                Ok(Some(named.into_iter().collect()))
             }
             Err(problem) => {
                 self.problems.extend(problem);

@@ -74,6 +74,36 @@ impl Change {
         }
     }
 
+    /// What a step of a batch says, with its bytes; `None` for a delta, which its base makes a file of first.
+    pub fn of_step(step: &Step, bytes: &[u8]) -> Option<Self> {
+        Some(match step {
+            Step::Put {
+                path, mode, blake3, ..
+            } => Self::Put {
+                path: path.clone(),
+                mode: *mode,
+                bytes: bytes.to_vec(),
+                blake3: *blake3,
+                replaces: None,
+            },
+            Step::Append {
+                path,
+                at,
+                prefix,
+                blake3,
+                ..
+            } => Self::Append {
+                path: path.clone(),
+                at: *at,
+                prefix: *prefix,
+                bytes: bytes.to_vec(),
+                blake3: *blake3,
+            },
+            Step::Delta { .. } => return None,
+            Step::Delete { path, .. } => Self::Delete { path: path.clone() },
+        })
+    }
+
     /// The same as a step of a batch.
     pub fn step(&self) -> Step {
         match self {

@@ -333,3 +333,30 @@ fn excluded_and_unacceptable_names_never_cross() {
         assert_eq!(rules, ["name-refused"]);
     }
 }
+
+#[test]
+fn a_copy_and_the_changes_since_read_as_what_stands_there_now() {
+    let mut pair = Pair::with(options().keys(Keys::Ecdsa));
+    let mut index = index_of(pair.a.dir());
+    for node in ["new.test", "cleaned.test"] {
+        pair.a.sign(node).unwrap();
+    }
+    let mut changes = index.look(&[Hint::Rescan], &clock()).unwrap().changes;
+    pair.a.clean("cleaned.test").unwrap();
+    pair.a.request("asks.test").unwrap();
+    pair.a.sign("late.test").unwrap();
+    changes.extend(index.look(&[Hint::Rescan], &clock()).unwrap().changes);
+    let options = SnapshotOptions::default();
+    let over = Snapshot::read_dir_after(&pair.b, &options, &changes).unwrap();
+    let now = snap(pair.a.dir());
+    assert_eq!(files(&over), files(&now));
+    assert_eq!(over.summary(), now.summary());
+    let elsewhere = Snapshot::read_dir_after(pair.a.dir(), &options, &changes);
+    assert!(elsewhere.is_err(), "rows were appended to another file");
+}
+
+fn files(snapshot: &Snapshot) -> Vec<(String, Vec<u8>)> {
+    let file =
+        |(path, bytes, _): (&pefo_core::RelPath, &[u8], u32)| (path.to_string(), bytes.to_vec());
+    snapshot.files().map(file).collect()
+}

@@ -61,6 +61,7 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
         Command::Status => Ok(status::run(&host)),
         Command::Schedule(Schedule::Print { format }) => schedule::print(&host, *format),
         Command::Ca(Ca::Diff) => ca::diff(&host),
+        Command::Ca(Ca::Watch) => pipeline::watch::run(&host).map(|it| it.about(DataSet::Ca)),
         Command::Ca(Ca::Exclude) => ca::exclude(&host),
         Command::Ca(Ca::Push { seed, change }) => {
             push(&host, command, &[DataSet::Ca], change, *seed)
@@ -155,7 +156,7 @@ fn apply(host: &Host, command: &str, datasets: &[DataSet], change: &Change) -> R
         return Ok(report);
     }
     // Also where nothing could be applied: what keeps the data may be just what the active asks about.
-    Ok(match pipeline::requests::answer_pending(host) {
+    Ok(match pipeline::requests::answer_pending(host, None) {
         Ok(_) => report,
         Err(error) if report.errors.is_empty() => {
             report.partial(vec![error.context("requests of the active")])
@@ -227,6 +228,7 @@ fn name(command: &Command) -> &'static str {
         Command::Ca(Ca::Diff) => "ca diff",
         Command::Ca(Ca::Push { .. }) => "ca push",
         Command::Ca(Ca::Apply { .. }) => "ca apply",
+        Command::Ca(Ca::Watch) => "ca watch",
         Command::Ca(Ca::Exclude) => "ca exclude",
         Command::Nc(Nc::Export { .. }) => "nc export",
         Command::Nc(Nc::Push { .. }) => "nc push",

@@ -1,23 +1,22 @@
 //! The passive's half: verify → plan → apply → record → ack.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use pefo_core::clock::Timestamp;
-use pefo_core::disk::Beneath;
-use pefo_core::generation::spool::{self, Form};
-use pefo_core::generation::verify::{needs_reconcile, stored, stored_dir};
-use pefo_core::generation::{Accepted, DataSet, Gate, Position, Verified};
+use pefo_core::generation::verify::needs_reconcile;
+use pefo_core::generation::{Accepted, DataSet, Gate, Position};
 use pefo_core::keys::PublicKey;
 use pefo_core::pairing::Introduction;
 use pefo_core::record;
 use pefo_core::reign::{Reign, Role};
 use pefo_core::run::Outcome;
 use pefo_core::sealing::UnsealingKey;
-use pefo_core::{Error, ErrorKind, RelPath, Result};
+use pefo_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::push::Scratch;
+use super::received::{self, Received};
 use super::{ack, ca, db, nc};
 use crate::arguments::Change;
 use crate::host::Host;
@@ -37,7 +36,7 @@ pub struct Applied {
 
 /// What the passive checks against; opened once a run.
 pub struct Passive<'a> {
-    host: &'a Host,
+    pub(super) host: &'a Host,
     me: Introduction,
     keys: Vec<PublicKey>,
     unsealing: UnsealingKey,
@@ -60,7 +59,8 @@ impl<'a> Passive<'a> {
         })
     }
 
-    fn gate<'g>(&'g self, dataset: &'g DataSet, accepted: Option<&'g Accepted>) -> Gate<'g> {
+    /// What a generation of a data set is checked against.
+    pub fn gate<'g>(&'g self, dataset: &'g DataSet, accepted: Option<&'g Accepted>) -> Gate<'g> {
         Gate {
             site: &self.me.site,
             dataset,
@@ -68,47 +68,6 @@ impl<'a> Passive<'a> {
             reign: &self.reign,
             accepted,
             unsealing: &self.unsealing,
-        }
-    }
-
-    /// The newest full generation in the spool that is newer than what was accepted.
-    fn newest(
-        &self,
-        dataset: &DataSet,
-        accepted: Option<&Accepted>,
-    ) -> Result<Option<(Beneath, Position)>> {
-        let path = RelPath::new(spool::dataset_dir(Path::new(""), dataset).to_string_lossy())?;
-        // Only the spool itself is trusted to be where it is: all below it is the transfer account's.
-        let dir = match Beneath::open(&self.host.config.site.spool_dir)?.dir(&path) {
-            Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => return Ok(None),
-            dir => dir?,
-        };
-        let newest = spool::list(&dir)?
-            .into_iter()
-            .rev()
-            .find(|(position, form)| {
-                *form == Form::Full && accepted.is_none_or(|accepted| *position > accepted.position)
-            });
-        Ok(newest.map(|(position, _)| (dir, position)))
-    }
-
-    /// Takes the newest generation out of the spool into `store`, or opens the last accepted one again.
-    ///
-    /// # Errors
-    /// What the gate says; `NotFound` where nothing was ever received.
-    pub fn take(&self, dataset: &DataSet, store: &Path) -> Result<Verified> {
-        let accepted = Accepted::load(&self.host.record_path("accepted", dataset))?;
-        let gate = self.gate(dataset, accepted.as_ref());
-        match (self.newest(dataset, accepted.as_ref())?, &accepted) {
-            (Some((dir, position)), _) => {
-                gate.take(&dir, position, Form::Full, store, &self.host.disk)
-            }
-            (None, Some(accepted)) => gate.reopen(&self.host.store(dataset), accepted.position),
-            (None, None) => Err(Error::new(
-                ErrorKind::NotFound,
-                format!("{dataset}: nothing was received yet"),
-            )
-            .hint("run 'pefo push' on the active")),
         }
     }
 }
@@ -123,6 +82,21 @@ pub fn run(host: &Host, dataset: &DataSet, change: &Change) -> Result<Report> {
     if change.dry_run {
         return show(host, dataset, change);
     }
+    round(&passive, dataset, |received| {
+        act(host, dataset, received, change, false)
+    })
+}
+
+/// Takes what is newest, has `act` apply it, records and acknowledges. The caller holds the data set's lock.
+///
+/// # Errors
+/// As [`run`].
+pub fn round(
+    passive: &Passive<'_>,
+    dataset: &DataSet,
+    act: impl FnOnce(&Received) -> Result<Applied>,
+) -> Result<Report> {
+    let host = passive.host;
     let ledger = host.record_path("accepted", dataset);
     let before = Accepted::load(&ledger)?;
     // Looked at before the spool is: a generation that a heartbeat names stood there when it was sent.
@@ -134,17 +108,24 @@ pub fn run(host: &Host, dataset: &DataSet, change: &Change) -> Result<Report> {
             "generation {head} was received and is not in the spool any more"
         ))
     };
-    let verified = match passive.take(dataset, &host.store(dataset)) {
-        Ok(verified) => verified,
+    let mut received = match passive.take(dataset, &host.store(dataset)) {
+        Ok(received) => received,
         Err(error) => return Err(not_taken(host, dataset, error, vanished(None))),
     };
-    let position = verified.position();
-    let reconcile = vanished(Some(position));
+    let position = received.position();
+    let stopped = received.stopped.take();
+    let reconcile = vanished(Some(position)).or_else(|| {
+        stopped
+            .as_ref()
+            .filter(|it| needs_reconcile(it))
+            .map(ToString::to_string)
+    });
     let applied_before = before.as_ref().and_then(|accepted| accepted.applied);
-    verified
+    received
+        .newest()
         .accepted(applied_before)
         .store(&host.disk, &ledger)?;
-    let applied = match act(host, dataset, &verified, change, false) {
+    let applied = match act(&received) {
         Ok(applied) => applied,
         Err(error) => {
             ack::publish(
@@ -162,13 +143,12 @@ pub fn run(host: &Host, dataset: &DataSet, change: &Change) -> Result<Report> {
         .filter_map(|error| error.rule().map(str::to_owned))
         .collect();
     if applied.errors.is_empty() {
-        verified
-            .accepted(Some(position))
-            .store(&host.disk, &ledger)?;
+        let accepted = received.newest().accepted(Some(position));
+        accepted.store(&host.disk, &ledger)?;
     }
     ack::publish(host, dataset, reconcile, refused)?;
     note_caught_up(host, dataset)?;
-    prune(host, dataset, position)?;
+    received::prune(host, dataset, position)?;
     let details = json!({ "generation": position.to_string(), "changes": applied.details });
     let report = if applied.changed {
         Report::ok(
@@ -178,7 +158,8 @@ pub fn run(host: &Host, dataset: &DataSet, change: &Change) -> Result<Report> {
     } else {
         Report::unchanged(details, format!("{dataset}: unchanged at {position}\n"))
     };
-    Ok(left_undone(report, applied.errors))
+    let errors = applied.errors.into_iter().chain(stopped).collect();
+    Ok(left_undone(report, errors))
 }
 
 /// With what was left undone: partly done, or refused where that was all there was to do.
@@ -195,7 +176,7 @@ fn left_undone(report: Report, errors: Vec<Error>) -> Report {
 
 /// Tells the active, by the ack, that the newest generation could not be taken, and whether to send it
 /// again; gives the error for the operator.
-fn not_taken(host: &Host, dataset: &DataSet, error: Error, vanished: Option<String>) -> Error {
+pub fn not_taken(host: &Host, dataset: &DataSet, error: Error, vanished: Option<String>) -> Error {
     let reconcile = match error.kind() {
         ErrorKind::NotFound => vanished,
         _ => needs_reconcile(&error).then(|| error.to_string()),
@@ -222,12 +203,12 @@ pub fn show(host: &Host, dataset: &DataSet, change: &Change) -> Result<Report> {
     let passive = Passive::open(host)?;
     let _lock = host.lock(&format!("show-{}", dataset.dir_name()))?;
     let scratch = Scratch::new(host, dataset)?;
-    let verified = passive.take(dataset, &scratch.path().join("store"))?;
-    let applied = act(host, dataset, &verified, change, true)?;
-    let details = json!({ "generation": verified.position().to_string(), "plan": applied.details });
+    let received = passive.take(dataset, &scratch.path().join("store"))?;
+    let applied = act(host, dataset, &received, change, true)?;
+    let details = json!({ "generation": received.position().to_string(), "plan": applied.details });
     let text = format!(
         "{dataset}: {} would\n{}",
-        verified.position(),
+        received.position(),
         indent(&applied.text)
     );
     let report = if applied.changed {
@@ -247,14 +228,14 @@ fn indent(text: &str) -> String {
 fn act(
     host: &Host,
     dataset: &DataSet,
-    verified: &Verified,
+    received: &Received,
     change: &Change,
     show_only: bool,
 ) -> Result<Applied> {
     match dataset {
-        DataSet::Ca => ca::apply(host, verified, change, show_only),
-        DataSet::Classifier => nc::apply(host, verified, change, show_only),
-        DataSet::Database(name) => db::apply(host, name, verified, change, show_only),
+        DataSet::Ca => ca::apply(host, received, change, show_only),
+        DataSet::Classifier => nc::apply(host, received.full(), change, show_only),
+        DataSet::Database(name) => db::apply(host, name, received.full(), change, show_only),
         DataSet::Files => Err(Error::new(
             ErrorKind::Config,
             "the files data set is not served by this version",
@@ -278,7 +259,11 @@ pub fn caught_up_path(host: &Host, dataset: &DataSet) -> PathBuf {
         .join(format!("{}.caught-up.json", dataset.dir_name()))
 }
 
-fn note_caught_up(host: &Host, dataset: &DataSet) -> Result<()> {
+/// Notes that the newest heartbeat is caught up with, where it is.
+///
+/// # Errors
+/// `Io`.
+pub fn note_caught_up(host: &Host, dataset: &DataSet) -> Result<()> {
     let Some(heartbeat) = ack::newest_heartbeat(host)? else {
         return Ok(());
     };
@@ -302,21 +287,4 @@ fn note_caught_up(host: &Host, dataset: &DataSet) -> Result<()> {
         },
         0o600,
     )
-}
-
-/// Keeps the newest generations of root's store, the applied one always among them.
-fn prune(host: &Host, dataset: &DataSet, applied: Position) -> Result<()> {
-    let store = host.store(dataset);
-    let positions = stored(&store)?;
-    let surplus = positions
-        .len()
-        .saturating_sub(host.config.retention.generations);
-    for position in positions
-        .into_iter()
-        .take(surplus)
-        .filter(|position| *position != applied)
-    {
-        host.disk.remove_tree(&stored_dir(&store, position))?;
-    }
-    Ok(())
 }

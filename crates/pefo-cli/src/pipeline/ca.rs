@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use pefo_ca::seed::block_for;
+use pefo_ca::snapshot::MAX_FILE_BYTES;
+use pefo_ca::source::Change;
+use pefo_ca::standby::Stamps;
 use pefo_ca::{
     ApplyOptions, CaLayout, DetectOptions, Exclusions, Plan, PlanRules, SeedKey, SeedOptions,
-    SerialBlock, Snapshot, SnapshotOptions, ca_fingerprint, plan, seed,
+    SerialBlock, Snapshot, SnapshotOptions, Standby, ca_fingerprint, plan, seed,
 };
 use pefo_core::disk::read_capped;
 use pefo_core::generation::Verified;
@@ -19,7 +22,9 @@ use serde_json::json;
 
 use super::apply::Applied;
 use super::push::Collected;
-use crate::arguments::Change;
+use super::received::Received;
+use super::steps;
+use crate::arguments;
 use crate::host::Host;
 use crate::launcher::{account, group_id};
 
@@ -31,7 +36,7 @@ const EXCLUDED: &str = "excluded_certnames";
 ///
 /// # Errors
 /// `Refused`: `ca-missing`, `ca-in-database`, `ca-openvox-go`; `Config` where the owner is unknown.
-pub fn layout(host: &Host, change: &Change) -> Result<CaLayout> {
+pub fn layout(host: &Host, change: &arguments::Change) -> Result<CaLayout> {
     let mut options = DetectOptions::default();
     if let Some(cadir) = configured(host) {
         options = options.cadir(cadir);
@@ -82,6 +87,16 @@ pub fn exclusions(host: &Host, passives: impl IntoIterator<Item = Certname>) -> 
     exclusions
 }
 
+/// What a generation says of who is left out: the passive must not take a name that is left out for one
+/// that is gone.
+pub fn left_out(exclusions: &Exclusions) -> serde_json::Value {
+    json!({ EXCLUDED: names(exclusions) })
+}
+
+fn names(exclusions: &Exclusions) -> serde_json::Value {
+    json!(exclusions.iter().map(|(name, _)| name).collect::<Vec<_>>())
+}
+
 /// Reads the live CA.
 ///
 /// # Errors
@@ -96,7 +111,7 @@ pub fn snapshot(host: &Host, layout: &CaLayout, exclusions: Exclusions) -> Resul
 
 /// The signing CA's fingerprint, where this host has a CA.
 pub fn fingerprint(host: &Host) -> Option<String> {
-    let layout = layout(host, &Change::default()).ok()?;
+    let layout = layout(host, &arguments::Change::default()).ok()?;
     ca_fingerprint(&snapshot(host, &layout, Exclusions::new()).ok()?).ok()
 }
 
@@ -110,7 +125,7 @@ pub fn collect(
     with_key: bool,
     recipients: &[Recipient],
 ) -> Result<Collected> {
-    let layout = layout(host, &Change::default())?;
+    let layout = layout(host, &arguments::Change::default())?;
     let exclusions = exclusions(host, peers.iter().map(|peer| peer.certname.clone()));
     let snapshot = snapshot(host, &layout, exclusions.clone())?;
     snapshot.require_whole()?;
@@ -141,9 +156,7 @@ pub fn collect(
     let mut summary = serde_json::to_value(summary)
         .map_err(|error| Error::invalid(format!("write the CA's summary: {error}")))?;
     if let Some(summary) = summary.as_object_mut() {
-        // The passive must not take a name that is left out for one that is gone.
-        let names: Vec<&Certname> = exclusions.iter().map(|(name, _)| name).collect();
-        summary.insert(EXCLUDED.to_owned(), json!(names));
+        summary.insert(EXCLUDED.to_owned(), names(&exclusions));
     }
     let description = Description {
         products: BTreeMap::new(),
@@ -158,63 +171,146 @@ pub fn collect(
     })
 }
 
-/// Plans from a verified generation, and applies the plan unless it is only to be shown. A generation
-/// with the CA's key seeds a host that has no CA.
+/// The source's CA as a verified generation and the batches after it tell it.
+///
+/// # Errors
+/// `Io`; `Refused` or `Invalid` where a batch is not of what stood before it.
+pub fn source(received: &Received) -> Result<Snapshot> {
+    let files = received.full().files()?;
+    let mut changes: Vec<Change> = Vec::new();
+    for batch in received.batches() {
+        let more = steps::changes(batch, |path| {
+            let newest = changes.iter().rev().find(|change| change.path() == path);
+            match newest {
+                Some(change) => Ok(Some(change.bytes().to_vec())),
+                None => read_capped(&path.in_dir(files), MAX_FILE_BYTES).map(Some),
+            }
+        })?;
+        changes.extend(more);
+    }
+    // Root's own copy is closed to everybody else; what the CA's files allow is in the manifests.
+    let full = received.full().manifest().files.iter();
+    let modes = full.map(|file| (&file.path, file.mode));
+    let later = changes.iter().filter_map(|change| match change {
+        Change::Put { path, mode, .. } => Some((path, *mode)),
+        _ => None,
+    });
+    let snapshot = Snapshot::read_dir_after(files, &SnapshotOptions::default(), &changes)?;
+    Ok(snapshot.with_modes(modes.chain(later)))
+}
+
+/// Plans from what was received, and applies the plan unless it is only to be shown. A generation with the
+/// CA's key seeds a host that has no CA.
 ///
 /// # Errors
 /// What the plan refuses as a whole.
 pub fn apply(
     host: &Host,
-    verified: &Verified,
-    change: &Change,
+    received: &Received,
+    change: &arguments::Change,
     show_only: bool,
 ) -> Result<Applied> {
-    // Root's own copy is closed to everybody else; what the CA's files allow is in the manifest.
-    let modes = verified
-        .manifest()
-        .files
-        .iter()
-        .map(|file| (&file.path, file.mode));
-    let source =
-        Snapshot::read_dir(verified.files()?, &SnapshotOptions::default())?.with_modes(modes);
+    compare(host, received, change, show_only).map(|compared| compared.applied)
+}
+
+/// Both CAs compared as wholes.
+pub struct Compared {
+    /// What was done, or would be.
+    pub applied: Applied,
+    /// What follows batches from there on, where that can be.
+    pub standby: Option<Standby>,
+}
+
+/// As [`apply`], ready to follow.
+///
+/// # Errors
+/// As [`apply`].
+pub fn compare(
+    host: &Host,
+    received: &Received,
+    change: &arguments::Change,
+    show_only: bool,
+) -> Result<Compared> {
+    let source = source(received)?;
     let layout = match layout(host, change) {
         Ok(layout) => layout,
-        Err(error) if error.rule() == Some("ca-missing") && carries_key(verified) => {
-            return seed_from(host, verified, &source, show_only);
+        Err(error) if error.rule() == Some("ca-missing") && carries_key(received.full()) => {
+            let applied = seed_from(host, received.full(), &source, show_only)?;
+            return Ok(Compared {
+                applied,
+                standby: None,
+            });
         }
         Err(error) if error.rule() == Some("ca-missing") => {
             return Err(error.hint("this host has no CA yet: run 'pefo ca push --seed' on the active, then apply again"));
         }
         Err(error) => return Err(error),
     };
+    let stamps = Stamps::of(&layout);
     let local = snapshot(host, &layout, Exclusions::new())?;
-    let plan = plan(&local, &source, &rules(host, verified, change)?);
-    let changed = !plan.is_empty();
-    let errors: Vec<Error> = plan
-        .conflicts
-        .iter()
-        .map(pefo_ca::Conflict::to_error)
-        .collect();
+    let plan = plan(&local, &source, &rules(host, received.newest(), change)?);
     if let Some(conflict) = plan.blocked_by() {
         return Err(conflict.to_error());
     }
+    let mut standby = None;
     if !show_only {
-        let options = ApplyOptions::default().backup_dir(host.state("backups/ca"));
-        pefo_ca::apply(&host.disk, &layout, &plan, &options, &*host.clock)?;
-        if let Some(ssldir) = &host.config.ca.ssldir {
-            pefo_ca::apply::sync_host_crl(
-                &host.disk,
-                &layout,
-                &ssldir.join("crl.pem"),
-                &*host.clock,
-            )?;
-        }
+        carry_out(host, &layout, &plan, true)?;
+        standby = Standby::after(&layout, stamps, (&local, &source), &plan)?;
     }
+    Ok(Compared {
+        applied: applied(&plan)?,
+        standby,
+    })
+}
+
+/// Applies one batch to the CA that `standby` follows. `None` where both CAs have to be compared as wholes:
+/// somebody else changed this one, or the batch is about more than an event.
+///
+/// # Errors
+/// What the plan refuses as a whole; `Refused` (`batch-step`) where the batch starts from other files.
+pub fn follow(host: &Host, standby: &mut Standby, batch: &Verified) -> Result<Option<Applied>> {
+    if !standby.is_current() {
+        return Ok(None);
+    }
+    let changes = steps::changes(batch, |path| {
+        Ok(standby.source_crl(path.as_str()).map(<[u8]>::to_vec))
+    })?;
+    let rules = rules(host, batch, &arguments::Change::default())?;
+    let Some(event) = standby.plan(&changes, &rules)? else {
+        return Ok(None);
+    };
+    if let Some(conflict) = event.plan.blocked_by() {
+        return Err(conflict.to_error());
+    }
+    let applied = applied(&event.plan)?;
+    carry_out(host, standby.layout(), &event.plan, false)?;
+    standby.follow(&changes, event)?;
+    Ok(Some(applied))
+}
+
+fn carry_out(host: &Host, layout: &CaLayout, plan: &Plan, tidies: bool) -> Result<()> {
+    let options = ApplyOptions::default()
+        .backup_dir(host.state("backups/ca"))
+        .tidies(tidies);
+    pefo_ca::apply(&host.disk, layout, plan, &options, &*host.clock)?;
+    let Some(ssldir) = &host.config.ca.ssldir else {
+        return Ok(());
+    };
+    // A run that was killed may have left it behind: one that compares wholes looks in any case.
+    if tidies || plan.changes_crl() {
+        let crl = ssldir.join("crl.pem");
+        pefo_ca::apply::sync_host_crl(&host.disk, layout, &crl, &*host.clock)?;
+    }
+    Ok(())
+}
+
+fn applied(plan: &Plan) -> Result<Applied> {
+    let errors = plan.conflicts.iter().map(pefo_ca::Conflict::to_error);
     Ok(Applied {
-        details: to_json(&plan)?,
+        details: to_json(plan)?,
         text: plan.to_string(),
-        errors,
-        changed,
+        errors: errors.collect(),
+        changed: !plan.is_empty(),
     })
 }
 
@@ -222,7 +318,7 @@ fn to_json(plan: &Plan) -> Result<serde_json::Value> {
     serde_json::to_value(plan).map_err(|error| Error::invalid(format!("write the plan: {error}")))
 }
 
-fn rules(host: &Host, verified: &Verified, change: &Change) -> Result<PlanRules> {
+fn rules(host: &Host, verified: &Verified, change: &arguments::Change) -> Result<PlanRules> {
     let mut exclusions = exclusions(host, [host.config.site.certname.clone()]);
     let left_out = verified
         .manifest()

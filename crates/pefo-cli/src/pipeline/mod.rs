@@ -10,7 +10,10 @@ pub mod db;
 pub mod kept;
 pub mod nc;
 pub mod push;
+pub mod received;
 pub mod requests;
+pub mod steps;
+pub mod watch;
 
 use pefo_core::{Error, ErrorKind, Result};
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pefo_core::cancel::Cancel;
 use pefo_core::generation::outgoing::{Description, Item, Sent};
 use pefo_core::generation::{DataSet, Outgoing, Position};
 use pefo_core::heartbeat::Heartbeat;
@@ -53,7 +54,7 @@ struct Push<'a> {
 }
 
 /// The rule that stops a source which is behind what its peer has accepted from it.
-const ROLLED_BACK: &str = "source-rolled-back";
+pub const ROLLED_BACK: &str = "source-rolled-back";
 
 /// Collects a data set and sends it to every peer that has not got it yet.
 ///
@@ -288,36 +289,45 @@ impl Push<'_> {
             connection.push(outgoing, &Silent)?;
             self.delivered(peer, outgoing.position(), meaning)?;
         }
-        let heartbeat = self.heartbeat(peer)?;
+        let heartbeat = heartbeat(self.host, &self.me, &self.key, &self.reign, peer)?;
         connection.heartbeat(&heartbeat)?;
         connection.close()?;
         Ok(needed)
     }
-
-    /// The newest generation of each data set that this peer has received.
-    fn heartbeat(&self, peer: &Introduction) -> Result<Vec<u8>> {
-        let mut heads: BTreeMap<DataSet, Position> = BTreeMap::new();
-        for dataset in self.host.datasets() {
-            if let Some(delivered) =
-                record::load::<Delivered>(&self.host.delivered_path(&peer.certname, &dataset))?
-            {
-                heads.insert(dataset, delivered.position);
-            }
-        }
-        Heartbeat {
-            format: 1,
-            site: self.me.site.clone(),
-            certname: self.me.certname.clone(),
-            epoch: self.reign.epoch,
-            holder: self.reign.holder.clone(),
-            heads,
-            time: self.host.clock.now(),
-        }
-        .sign(&self.key)
-    }
 }
 
-fn rolled_back(peer: &Certname, accepted: Position, next: Position) -> Error {
+/// A signed heartbeat for a peer: the newest generation of each data set that it has received.
+///
+/// # Errors
+/// `Io`, or `Invalid` where it cannot be written.
+pub fn heartbeat(
+    host: &Host,
+    me: &Introduction,
+    key: &SigningKey,
+    reign: &Reign,
+    peer: &Introduction,
+) -> Result<Vec<u8>> {
+    let mut heads: BTreeMap<DataSet, Position> = BTreeMap::new();
+    for dataset in host.datasets() {
+        let path = host.delivered_path(&peer.certname, &dataset);
+        if let Some(delivered) = record::load::<Delivered>(&path)? {
+            heads.insert(dataset, delivered.position);
+        }
+    }
+    Heartbeat {
+        format: 1,
+        site: me.site.clone(),
+        certname: me.certname.clone(),
+        epoch: reign.epoch,
+        holder: reign.holder.clone(),
+        heads,
+        time: host.clock.now(),
+    }
+    .sign(key)
+}
+
+/// This host is behind what its peer has accepted from it.
+pub fn rolled_back(peer: &Certname, accepted: Position, next: Position) -> Error {
     Error::refused(ROLLED_BACK, format!("{peer} has accepted {accepted} from this host, which would send {next} next"))
         .hint("this host was restored from an older state; compare the two masters first, then push with --accept source-rolled-back")
 }
@@ -331,6 +341,20 @@ pub fn connect(
     me: &Introduction,
     peer: &Introduction,
     purpose: &Purpose,
+) -> Result<Connection> {
+    connect_until(host, me, peer, purpose, &Cancel::new())
+}
+
+/// As [`connect`], for as long as nobody cancels.
+///
+/// # Errors
+/// As [`connect`], and `Cancelled`.
+pub fn connect_until(
+    host: &Host,
+    me: &Introduction,
+    peer: &Introduction,
+    purpose: &Purpose,
+    cancel: &Cancel,
 ) -> Result<Connection> {
     let settings = &host.config.transport;
     let mut target = SshTarget::new(
@@ -357,7 +381,7 @@ pub fn connect(
         &target,
         &introduced,
         purpose,
-        &LinkOptions::new().pace(pace),
+        &LinkOptions::new().pace(pace).cancel(cancel.clone()),
     )
 }
 

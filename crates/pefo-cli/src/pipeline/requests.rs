@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use pefo_core::ack::Ack;
-use pefo_core::digest::StateHash;
 use pefo_core::disk::{Attributes, Beneath, read_capped};
-use pefo_core::generation::verify::stored_dir;
+use pefo_core::generation::batch::SourceState;
+use pefo_core::generation::verify::{stored, stored_batches, stored_dir};
 use pefo_core::generation::{Accepted, DataSet, Manifest, Position, spool};
-use pefo_core::keys::{PublicKey, SigningKey};
+use pefo_core::keys::SigningKey;
+use pefo_core::lock::Lock;
 use pefo_core::pairing::Introduction;
 use pefo_core::record;
 use pefo_core::reign::{Reign, Role};
@@ -23,17 +24,19 @@ use pefo_core::{Digest, Error, ErrorKind, RelPath, Result};
 use serde::{Deserialize, Serialize};
 
 use super::ack;
+use super::apply::Passive;
 use crate::host::Host;
 
 /// How many answers stay whose request is gone: the active may not have fetched them yet.
 const KEPT_ANSWERS: usize = 16;
 
-/// Answers what waits in the spool, and says which requests that were. On the active nothing waits.
+/// Answers what waits in the spool, and says which requests that were. On the active nothing waits. `holds`
+/// is the data set whose lock the caller has.
 ///
 /// # Errors
 /// `Io`, or `Config` where this host is not set up. What is wrong with one request is its answer, or
 /// keeps it waiting.
-pub fn answer_pending(host: &Host) -> Result<Vec<Nonce>> {
+pub fn answer_pending(host: &Host, holds: Option<&DataSet>) -> Result<Vec<Nonce>> {
     let (station, reign) = host.station()?;
     if station.role != Role::Passive {
         return Ok(Vec::new());
@@ -45,6 +48,7 @@ pub fn answer_pending(host: &Host) -> Result<Vec<Nonce>> {
     };
     let root = Root {
         host,
+        holds,
         me: host.introduction()?,
         key: host.signing_key()?,
         reign,
@@ -100,6 +104,7 @@ enum Unanswered {
 
 struct Root<'a> {
     host: &'a Host,
+    holds: Option<&'a DataSet>,
     me: Introduction,
     key: SigningKey,
     reign: Reign,
@@ -146,6 +151,7 @@ impl Root<'_> {
         match &request.subject {
             Subject::Verify { dataset } => self.verify(dataset).map(Outcome::Items),
             Subject::Reconcile { dataset } => {
+                let _lock = self.lock(dataset)?;
                 reconcile(self.host, dataset, peer, &self.me).map(|()| Outcome::Done)
             }
             Subject::Switchover(_) => Err(Error::refused(
@@ -162,7 +168,7 @@ impl Root<'_> {
     /// What root holds of the newest accepted generation, as it reads now. A file that is gone is left
     /// out, one that was changed has another digest: the state then tells, and the items tell where.
     fn verify(&self, dataset: &DataSet) -> Result<Items> {
-        let _lock = lock(self.host, dataset)?;
+        let _lock = self.lock(dataset)?;
         let Some(accepted) = Accepted::load(&self.host.record_path("accepted", dataset))? else {
             return Err(Error::refused(
                 "nothing-accepted",
@@ -170,10 +176,51 @@ impl Root<'_> {
             )
             .hint("push, apply there, then ask again"));
         };
-        let keys = self.host.peer_keys()?;
-        let dir = stored_dir(&self.host.store(dataset), accepted.position);
-        let (state, items) = held(&dir, &self.me, dataset, &keys)?;
+        let (state, items) = self.held(dataset, accepted.position)?;
         Ok(Items::of(dataset.clone(), accepted.position, state, items))
+    }
+
+    fn lock(&self, dataset: &DataSet) -> Result<Option<Lock>> {
+        if self.holds == Some(dataset) {
+            return Ok(None);
+        }
+        let name = format!("apply-{}", dataset.dir_name());
+        self.host.lock(&name).map(Some)
+    }
+
+    /// State and items of what root's store has, up to `position`.
+    fn held(
+        &self,
+        dataset: &DataSet,
+        position: Position,
+    ) -> Result<(Digest, BTreeMap<RelPath, Digest>)> {
+        let (store, keys) = (self.host.store(dataset), self.host.peer_keys()?);
+        let fulls = stored(&store)?.into_iter();
+        let base = fulls.filter(|base| *base <= position).next_back();
+        let dir = stored_dir(&store, base.unwrap_or(position));
+        let document = read_capped(&dir.join(spool::MANIFEST), Manifest::MAX_BYTES)?;
+        let manifest = Manifest::check(&document, &self.me.site, dataset, &keys)?;
+        let data = dir.join(spool::DATA);
+        let mut state = SourceState::default();
+        for file in manifest.files {
+            let path = file.path.in_dir(&data);
+            let digest = match File::open(&path).and_then(Digest::of_reader) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                read => read.map_err(|error| Error::io("read", &path, error))?.0,
+            };
+            state.put(file.path, file.mode, digest);
+        }
+        let passive = Passive::open(self.host)?;
+        let gate = passive.gate(dataset, None);
+        let batches = stored_batches(&store)?.into_iter();
+        for at in batches.filter(|at| base.is_some_and(|base| base < *at) && *at <= position) {
+            for (step, _) in gate.reopen_batch(&store, at)?.steps()? {
+                state.take(step);
+            }
+        }
+        let digest = |path: &RelPath| Some((path.clone(), state.get(path)?.1));
+        let items = state.paths().filter_map(digest).collect();
+        Ok((state.digest(), items))
     }
 
     fn publish(&self, request: &Request, document: &[u8], outcome: Outcome) -> Result<()> {
@@ -186,33 +233,6 @@ impl Root<'_> {
         let path = spool::answer_path(&answers, &request.nonce);
         disk.publish(&path, &bytes, &Attributes::mode(0o644))
     }
-}
-
-fn lock(host: &Host, dataset: &DataSet) -> Result<pefo_core::lock::Lock> {
-    host.lock(&format!("apply-{}", dataset.dir_name()))
-}
-
-/// State and items of a generation in root's store.
-fn held(
-    dir: &Path,
-    me: &Introduction,
-    dataset: &DataSet,
-    keys: &[PublicKey],
-) -> Result<(Digest, BTreeMap<RelPath, Digest>)> {
-    let document = read_capped(&dir.join(spool::MANIFEST), Manifest::MAX_BYTES)?;
-    let manifest = Manifest::check(&document, &me.site, dataset, keys)?;
-    let data = dir.join(spool::DATA);
-    let (mut state, mut items) = (StateHash::default(), BTreeMap::new());
-    for file in manifest.files {
-        let path = file.path.in_dir(&data);
-        let digest = match File::open(&path).and_then(Digest::of_reader) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            read => read.map_err(|error| Error::io("read", &path, error))?.0,
-        };
-        state.add(&file.path, file.mode, &digest);
-        items.insert(file.path, digest);
-    }
-    Ok((state.digest(), items))
 }
 
 /// A full generation was asked for, and wanted until one newer than this was accepted.
@@ -251,7 +271,6 @@ fn reconcile(host: &Host, dataset: &DataSet, peer: &Introduction, me: &Introduct
         )
         .hint("name it in its configuration"));
     }
-    let _lock = lock(host, dataset)?;
     let accepted = Accepted::load(&host.record_path("accepted", dataset))?;
     let wish = Wish {
         accepted: accepted.map(|accepted| accepted.position),

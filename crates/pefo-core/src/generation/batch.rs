@@ -69,12 +69,31 @@ impl SourceState {
     pub fn after(&self, steps: &[Step]) -> Result<Self> {
         let mut next = self.clone();
         for step in steps {
-            next.take(step)?;
+            next.fit(step)?;
         }
         Ok(next)
     }
 
-    fn take(&mut self, step: &Step) -> Result<()> {
+    /// Takes a step, whatever it is taken on: for a state whose files may have been altered since.
+    pub fn take(&mut self, step: &Step) {
+        match step {
+            Step::Put {
+                path, mode, blake3, ..
+            }
+            | Step::Delta {
+                path, mode, blake3, ..
+            } => self.put(path.clone(), *mode, *blake3),
+            Step::Append { path, blake3, .. } => {
+                let mode = self.get(path).map_or(0o640, |(mode, _)| mode);
+                self.put(path.clone(), mode, *blake3);
+            }
+            Step::Delete { path, .. } => {
+                self.remove(path);
+            }
+        }
+    }
+
+    fn fit(&mut self, step: &Step) -> Result<()> {
         let misfit = |what: &str| Error::refused("batch-step", format!("{}: {what}", step.path()));
         match step {
             Step::Put {

@@ -75,6 +75,23 @@ impl Item {
         }
     }
 
+    /// A file that anybody may read, sent from where it stands; where it is another one by then, the peer
+    /// refuses it.
+    pub fn standing(path: RelPath, mode: u32, size: u64, blake3: Digest, file: PathBuf) -> Self {
+        let entry = FileEntry {
+            path,
+            size,
+            mode,
+            blake3,
+            sealed: false,
+        };
+        Self {
+            entry,
+            plain: blake3,
+            stored: Stored::File(file),
+        }
+    }
+
     /// A secret in memory, sealed.
     ///
     /// # Errors

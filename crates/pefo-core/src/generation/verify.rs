@@ -5,6 +5,8 @@
 //! of what it copied, opens what is sealed, and only then renames the copy into place. A [`Verified`]
 //! is that copy; nothing in the spool matters afterwards. No other code can make one.
 
+mod batches;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -83,7 +85,12 @@ pub struct Verified {
 #[derive(Debug)]
 enum Held {
     Files(PathBuf),
-    Payload(Vec<u8>),
+    Batch {
+        /// The bytes of all steps, opened.
+        payload: Vec<u8>,
+        /// The batch's file, as it was signed and sent.
+        file: Vec<u8>,
+    },
 }
 
 impl Verified {
@@ -105,7 +112,7 @@ impl Verified {
     pub fn files(&self) -> Result<&Path> {
         match &self.held {
             Held::Files(dir) => Ok(dir),
-            Held::Payload(_) => Err(Error::invalid("a batch has steps, not files")),
+            Held::Batch { .. } => Err(Error::invalid("a batch has steps, not files")),
         }
     }
 
@@ -115,7 +122,9 @@ impl Verified {
     /// `Invalid` for a full generation.
     pub fn steps(&self) -> Result<Vec<(&Step, &[u8])>> {
         match (&self.manifest.content, &self.held) {
-            (Content::Batch { steps, .. }, Held::Payload(payload)) => split_payload(steps, payload),
+            (Content::Batch { steps, .. }, Held::Batch { payload, .. }) => {
+                split_payload(steps, payload)
+            }
             _ => Err(Error::invalid("a full generation has files, not steps")),
         }
     }
@@ -130,6 +139,8 @@ impl Verified {
         }
     }
 }
+
+pub use batches::{stored_batch, stored_batches};
 
 /// Names a generation in root's store.
 pub fn stored_dir(store: &Path, position: Position) -> PathBuf {
@@ -146,6 +157,7 @@ pub fn stored(store: &Path) -> Result<Vec<Position>> {
         Err(error) => Err(error),
         Ok(dir) => Ok(spool::list(&dir)?
             .into_iter()
+            .filter(|(_, form)| *form == Form::Full)
             .map(|(position, _)| position)
             .collect()),
     }
@@ -228,41 +240,6 @@ impl Gate<'_> {
             }
         }
         Ok(manifest)
-    }
-
-    fn take_batch(&self, spool_dir: &Beneath, position: Position) -> Result<Verified> {
-        let name = RelPath::new(format!("{position}{}", spool::BATCH_SUFFIX))?;
-        let limit = Manifest::MAX_BYTES + Manifest::MAX_PAYLOAD_BYTES + 8;
-        // Read once: from here on the spool's owner may do with the file as he likes.
-        let file = spool_dir.read(&name, limit)?;
-        let (document, stored) = spool::split_batch(&file)?;
-        let manifest = self.admit(document, position)?;
-        let Content::Batch {
-            sealed,
-            payload,
-            payload_size,
-            steps,
-            ..
-        } = &manifest.content
-        else {
-            return Err(Error::invalid(format!("{name} holds a full generation")));
-        };
-        if stored.len() as u64 != *payload_size || Digest::of(stored) != *payload {
-            return Err(Error::refused(
-                "digest",
-                format!("the payload of batch {position} is not the one that was signed"),
-            ));
-        }
-        let plain = if *sealed {
-            self.unsealing.unseal(stored, Manifest::MAX_PAYLOAD_BYTES)?
-        } else {
-            stored.to_vec()
-        };
-        split_payload(steps, &plain)?;
-        Ok(Verified {
-            manifest,
-            held: Held::Payload(plain),
-        })
     }
 
     fn take_full(

@@ -1,0 +1,213 @@
+//! What this host has received of a source and verified: a full generation, and the batches after it.
+//!
+//! The full one and the batches say together what the source's state is. Root keeps both in its store as
+//! they were signed, and whoever needs that state reads them from there and has them checked again.
+
+use std::path::Path;
+
+use pefo_core::disk::Beneath;
+use pefo_core::generation::spool::{self, Form};
+use pefo_core::generation::verify::{stored, stored_batch, stored_batches, stored_dir};
+use pefo_core::generation::{Accepted, Content, DataSet, Gate, Manifest, Position, Verified};
+use pefo_core::{Error, ErrorKind, RelPath, Result};
+
+use super::apply::Passive;
+use crate::host::Host;
+
+/// A full generation and the batches after it, without a gap.
+#[derive(Debug)]
+pub struct Received {
+    full: Verified,
+    batches: Vec<Verified>,
+    /// Why what is newer in the spool could not be taken.
+    pub stopped: Option<Error>,
+}
+
+impl Received {
+    /// The full generation.
+    pub fn full(&self) -> &Verified {
+        &self.full
+    }
+
+    /// The batches after it, in order.
+    pub fn batches(&self) -> &[Verified] {
+        &self.batches
+    }
+
+    /// The newest of them all.
+    pub fn newest(&self) -> &Verified {
+        self.batches.last().unwrap_or(&self.full)
+    }
+
+    /// Where that stands in its data set's order.
+    pub fn position(&self) -> Position {
+        self.newest().position()
+    }
+}
+
+/// A data set's directory in the spool; `None` where nothing was ever received.
+///
+/// # Errors
+/// `Io`, or `Refused` where it is not what it should be.
+pub fn spool_dir(host: &Host, dataset: &DataSet) -> Result<Option<Beneath>> {
+    let path = RelPath::new(spool::dataset_dir(Path::new(""), dataset).to_string_lossy())?;
+    // Only the spool itself is trusted to be where it is: all below it is the transfer account's.
+    match Beneath::open(&host.config.site.spool_dir)?.dir(&path) {
+        Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(None),
+        dir => dir.map(Some),
+    }
+}
+
+/// The next that is to be taken out of the spool after what was accepted: the newest full generation, or
+/// the batch that follows.
+///
+/// # Errors
+/// `Io`, `Refused` where there are too many.
+pub fn next(dir: &Beneath, accepted: Option<Position>) -> Result<Option<(Position, Form)>> {
+    let mut newer = spool::list(dir)?;
+    newer.retain(|(position, _)| accepted.is_none_or(|accepted| *position > accepted));
+    let full = newer.iter().rev().find(|(_, form)| *form == Form::Full);
+    Ok(full.or(newer.first()).copied())
+}
+
+impl Passive<'_> {
+    /// Takes what is newest out of the spool into `store`, or opens what was accepted last again, with all
+    /// batches that follow.
+    ///
+    /// # Errors
+    /// What the gate says of a full generation; `NotFound` where nothing was ever received. What it says
+    /// of a batch is in what is given.
+    pub fn take(&self, dataset: &DataSet, store: &Path) -> Result<Received> {
+        let accepted = Accepted::load(&self.host.record_path("accepted", dataset))?;
+        let dir = spool_dir(self.host, dataset)?;
+        let position = accepted.as_ref().map(|accepted| accepted.position);
+        let newest = dir.as_ref().map(|dir| next(dir, position)).transpose()?;
+        let mut received = match (&dir, newest.flatten(), &accepted) {
+            (Some(dir), Some((position, Form::Full)), _) => Received {
+                full: self.gate(dataset, accepted.as_ref()).take(
+                    dir,
+                    position,
+                    Form::Full,
+                    store,
+                    &self.host.disk,
+                )?,
+                batches: Vec::new(),
+                stopped: None,
+            },
+            (_, _, Some(accepted)) => self.accepted(dataset, accepted)?,
+            _ => return Err(nothing_yet(dataset)),
+        };
+        if let Some(dir) = dir {
+            self.take_batches(dataset, &dir, store, &mut received)?;
+        }
+        Ok(received)
+    }
+
+    /// Opens what was accepted last again: the full generation in root's store and the batches up to it.
+    ///
+    /// # Errors
+    /// What the gate says; `Refused` (`batch-gap`) where root's copies do not lead to what was accepted.
+    pub fn accepted(&self, dataset: &DataSet, accepted: &Accepted) -> Result<Received> {
+        let store = self.host.store(dataset);
+        let gate = self.gate(dataset, None);
+        let fulls = stored(&store)?.into_iter();
+        let Some(base) = fulls.filter(|base| *base <= accepted.position).next_back() else {
+            // As it is told where what was accepted is not there.
+            return Err(Error::io(
+                "open",
+                &stored_dir(&store, accepted.position),
+                std::io::ErrorKind::NotFound.into(),
+            ));
+        };
+        let mut received = Received {
+            full: gate.reopen(&store, base)?,
+            batches: Vec::new(),
+            stopped: None,
+        };
+        let batches = stored_batches(&store)?.into_iter();
+        for position in batches.filter(|at| base < *at && *at <= accepted.position) {
+            let batch = gate.reopen_batch(&store, position)?;
+            if follows(batch.manifest(), received.newest().manifest()) {
+                received.batches.push(batch);
+            }
+        }
+        if received.newest().manifest().state() != accepted.state {
+            return Err(Error::refused(
+                "batch-gap",
+                format!(
+                    "this host's copies do not lead to {}, which it accepted",
+                    accepted.position
+                ),
+            )
+            .hint("the source sends a full generation next; nothing to do"));
+        }
+        Ok(received)
+    }
+
+    fn take_batches(
+        &self,
+        dataset: &DataSet,
+        dir: &Beneath,
+        store: &Path,
+        received: &mut Received,
+    ) -> Result<()> {
+        loop {
+            let accepted = received.newest().accepted(None);
+            let Some((position, form)) = next(dir, Some(accepted.position))? else {
+                return Ok(());
+            };
+            let gate: Gate<'_> = self.gate(dataset, Some(&accepted));
+            match gate.take(dir, position, form, store, &self.host.disk) {
+                Ok(batch) => {
+                    batch.keep(store, &self.host.disk)?;
+                    received.batches.push(batch);
+                }
+                Err(error) => {
+                    received.stopped = Some(error);
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// Whether a batch goes on from that state.
+fn follows(batch: &Manifest, before: &Manifest) -> bool {
+    matches!(&batch.content, Content::Batch { from, .. } if *from == before.state())
+}
+
+fn nothing_yet(dataset: &DataSet) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        format!("{dataset}: nothing was received yet"),
+    )
+    .hint("run 'pefo push' on the active")
+}
+
+/// Keeps the newest full generations of root's store and what goes on from them; always that from which
+/// what was applied is reached.
+///
+/// # Errors
+/// `Io`.
+pub fn prune(host: &Host, dataset: &DataSet, applied: Position) -> Result<()> {
+    let store = host.store(dataset);
+    let fulls = stored(&store)?;
+    let base = fulls.iter().rev().find(|base| **base <= applied).copied();
+    let surplus = fulls
+        .len()
+        .saturating_sub(host.config.retention.generations);
+    let mut oldest = fulls.first().copied();
+    for position in fulls.iter().take(surplus) {
+        if Some(*position) == base {
+            break;
+        }
+        host.disk.remove_tree(&stored_dir(&store, *position))?;
+        oldest = fulls.iter().find(|full| *full > position).copied();
+    }
+    for position in stored_batches(&store)? {
+        if oldest.is_some_and(|oldest| position < oldest) {
+            host.disk.remove_file(&stored_batch(&store, position))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! One peer's thread: sends what waits for it, in order, over a session that stays open.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pefo_ca::watch::Waker;
+use pefo_core::cancel::Cancel;
+use pefo_core::clock::Timestamp;
+use pefo_core::generation::{DataSet, Position};
+use pefo_core::keys::SigningKey;
+use pefo_core::pairing::Introduction;
+use pefo_core::progress::Silent;
+use pefo_core::reign::{Reign, Role};
+use pefo_core::{Digest, ErrorKind, Result, record};
+use pefo_transport::{Connection, Dial, Link, Purpose};
+
+use super::outbox::{Outbox, Parcel, Task};
+use super::{Course, HEARTBEAT};
+use crate::host::{Delivered, Host};
+use crate::pipeline::{ack, push};
+
+/// After a batch the peer is asked this soon what it made of it.
+const SOON: Duration = Duration::from_secs(1);
+/// A peer that refused is not tried again before.
+const REFUSED_WAIT: Duration = Duration::from_secs(30);
+/// A full generation that was sent and is wanted again is sent again after this.
+const FULL_AGAIN: Duration = Duration::from_secs(60);
+
+/// What a line needs of the watch it belongs to.
+pub(super) struct Line<'a> {
+    pub(super) host: &'a Host,
+    pub(super) me: &'a Introduction,
+    pub(super) key: &'a SigningKey,
+    pub(super) reign: &'a Reign,
+    pub(super) peer: &'a Introduction,
+    pub(super) outbox: &'a Outbox,
+    /// Which of the queues is its own.
+    pub(super) queue: usize,
+    pub(super) waker: Waker,
+    /// Ends it, wherever it is.
+    pub(super) cancel: Cancel,
+    /// The source's state when the watch began, and the first position that it gives out.
+    pub(super) begins: (Digest, Position),
+}
+
+/// What is known of the peer.
+struct Known {
+    /// The state that its spool has.
+    has: Option<Digest>,
+    /// The last generation that it got.
+    sent: Option<Position>,
+    /// The last full one, and when.
+    full: Option<(Position, Timestamp)>,
+    course: Course,
+}
+
+impl Line<'_> {
+    /// Until it is over.
+    pub(super) fn run(&self) {
+        let mut known = Known {
+            has: None,
+            sent: None,
+            full: None,
+            course: Course::default(),
+        };
+        let purpose = Purpose::of(&DataSet::Ca);
+        let dial = || push::connect_until(self.host, self.me, self.peer, &purpose, &self.cancel);
+        let clock = Arc::clone(&self.host.clock);
+        let mut link = Link::new(dial, clock).cancel(self.cancel.clone());
+        let mut result = self.begin(&mut link, &mut known);
+        let mut wait = HEARTBEAT;
+        loop {
+            let position = known.sent;
+            known
+                .course
+                .note(self.host, position, result.as_ref().err());
+            if self.cancel.is_cancelled() {
+                return;
+            }
+            if let Err(error) = result {
+                tracing::warn!(%error, peer = %self.peer.certname, "the peer does not follow");
+                let ends_all = matches!(error.kind(), ErrorKind::Fenced | ErrorKind::WrongRole);
+                if ends_all || error.rule() == Some(push::ROLLED_BACK) {
+                    self.outbox.end(self.queue, error, ends_all);
+                    return self.waker.wake();
+                }
+                known.has = None;
+                let waited = self.cancel.wait(&*self.host.clock, REFUSED_WAIT);
+                if waited.is_err() {
+                    return;
+                }
+                self.want_full();
+            }
+            result = match self.outbox.next(self.queue, wait) {
+                Task::Stop => return,
+                Task::Send(parcel) => {
+                    wait = SOON;
+                    self.send(&mut link, &parcel, &mut known)
+                }
+                Task::Idle => {
+                    wait = HEARTBEAT;
+                    self.beat(&mut link, &mut known)
+                }
+            };
+        }
+    }
+
+    /// Where the peer stands: in step, or in need of a full generation.
+    fn begin<D: Dial>(&self, link: &mut Link<D>, known: &mut Known) -> Result<()> {
+        let ack = link.with(|connection| self.ack(connection))?;
+        let (state, position) = self.begins;
+        let accepted = ack.as_ref().and_then(|ack| ack.accepted);
+        if let Some(accepted) = accepted.filter(|accepted| *accepted >= position) {
+            return Err(push::rolled_back(&self.peer.certname, accepted, position));
+        }
+        let path = self.host.delivered_path(&self.peer.certname, &DataSet::Ca);
+        let delivered: Option<Delivered> = record::load(&path)?;
+        let delivered = delivered.filter(|it| it.position.epoch == self.reign.epoch);
+        known.sent = delivered.as_ref().map(|delivered| delivered.position);
+        let wants_full = ack.as_ref().is_some_and(|ack| ack.reconcile.is_some());
+        let has_accepted = ack.and_then(|ack| ack.source_state) == Some(state);
+        let has_received = delivered.is_some_and(|delivered| delivered.state == state);
+        if !wants_full && (has_accepted || has_received) {
+            known.has = Some(state);
+        } else {
+            self.want_full();
+        }
+        Ok(())
+    }
+
+    fn want_full(&self) {
+        self.outbox.want_full(self.queue);
+        self.waker.wake();
+    }
+
+    fn ack(&self, connection: &mut Connection) -> Result<Option<pefo_core::ack::Ack>> {
+        ack::fetch(self.host, self.me, self.peer, &DataSet::Ca, connection)
+    }
+
+    fn send<D: Dial>(&self, link: &mut Link<D>, parcel: &Parcel, known: &mut Known) -> Result<()> {
+        if parcel.from.is_some() && parcel.from != known.has {
+            self.want_full();
+            return Ok(());
+        }
+        link.with(|connection| connection.push(&parcel.outgoing, &Silent))?;
+        let position = parcel.outgoing.position();
+        known.has = Some(parcel.to);
+        known.sent = Some(position);
+        if parcel.from.is_none() {
+            known.full = Some((position, self.host.clock.now()));
+        }
+        tracing::debug!(%position, peer = %self.peer.certname, "sent");
+        // What comes right behind it is noted with the last one.
+        if !self.outbox.is_empty(self.queue) {
+            return Ok(());
+        }
+        let delivered = Delivered {
+            position,
+            state: parcel.to,
+            time: self.host.clock.now(),
+        };
+        let path = self.host.delivered_path(&self.peer.certname, &DataSet::Ca);
+        self.host.store_json(&path, &delivered, 0o600)
+    }
+
+    /// Says that this host is alive, and hears what the peer has made of what it got.
+    fn beat<D: Dial>(&self, link: &mut Link<D>, known: &mut Known) -> Result<()> {
+        self.host.require(Role::Active)?;
+        let heartbeat = push::heartbeat(self.host, self.me, self.key, self.reign, self.peer)?;
+        let ack = link.with(|connection| {
+            connection.heartbeat(&heartbeat)?;
+            self.ack(connection)
+        })?;
+        let Some(ack) = ack else { return Ok(()) };
+        if let (Some(accepted), Some(sent)) = (ack.accepted, known.sent)
+            && accepted > sent
+        {
+            return Err(push::rolled_back(&self.peer.certname, accepted, sent));
+        }
+        let is_under_way = known.full.is_some_and(|(full, at)| {
+            ack.accepted.is_none_or(|accepted| accepted < full)
+                && self.host.clock.now().since(at) < FULL_AGAIN
+        });
+        if let Some(why) = ack.reconcile.filter(|_| !is_under_way) {
+            tracing::info!(%why, peer = %self.peer.certname, "a full generation is wanted");
+            self.want_full();
+        }
+        Ok(())
+    }
+}

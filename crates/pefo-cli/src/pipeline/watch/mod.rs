@@ -1,0 +1,71 @@
+//! `pefo ca watch`: what cron's push and apply do every few minutes, in milliseconds and for as long as it
+//! runs.
+//!
+//! On the active ([`active`]) hints from inotify become batches, and one thread for each peer sends them
+//! over a session that stays open ([`line`]). On the passive ([`passive`]) each batch that appears in the
+//! spool is verified and applied. Nothing rests on either of them: whatever happened while one of them was
+//! away is found by comparing digests when it is back, and both may be killed at any time.
+
+mod active;
+mod arrivals;
+mod line;
+mod outbox;
+mod passive;
+
+use std::time::Duration;
+
+use pefo_core::generation::{DataSet, Position};
+use pefo_core::reign::Role;
+use pefo_core::run::{Outcome, RunRecord};
+use pefo_core::{Error, Result};
+
+use crate::host::Host;
+use crate::outcome::{Report, outcome_of};
+
+/// How often an active that has nothing to send says so, and looks for what its peers say.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// Watches until it is stopped.
+///
+/// # Errors
+/// `Locked` where another run does this host's part; `WrongRole` or `Fenced` once the reign has ended;
+/// what makes going on pointless.
+pub fn run(host: &Host) -> Result<Report> {
+    let (station, _) = host.station()?;
+    match station.role {
+        Role::Active => active::run(host),
+        Role::Passive => passive::run(host),
+    }
+}
+
+/// Leaves a run record where how it goes has changed: thousands of events are not thousands of runs.
+#[derive(Default)]
+struct Course {
+    last: Option<(Outcome, Option<String>)>,
+}
+
+impl Course {
+    fn note(&mut self, host: &Host, position: Option<Position>, error: Option<&Error>) {
+        let outcome = error.map_or(Outcome::Ok, |error| outcome_of(error.kind()));
+        let error = error.map(ToString::to_string);
+        if self.last.as_ref() == Some(&(outcome, error.clone())) {
+            return;
+        }
+        let now = host.clock.now();
+        let record = RunRecord {
+            format: 1,
+            command: "ca watch".to_owned(),
+            dataset: Some(DataSet::Ca),
+            position,
+            began: now,
+            ended: now,
+            outcome,
+            error: error.clone(),
+            accepted: std::collections::BTreeSet::new(),
+        };
+        if let Err(error) = record.store(&host.disk, &host.state("runs")) {
+            tracing::warn!(%error, "how the watch goes was not recorded");
+        }
+        self.last = Some((outcome, error));
+    }
+}
