@@ -37,6 +37,8 @@ struct Entry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     p99: Option<Number>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    publish_ms: Option<Number>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<&'a str>,
     measured_at: String,
 }
@@ -86,6 +88,9 @@ fn entry(row: &Row, measured: &Measured, measured_at: String) -> Value {
         wanted: row.wanted,
         memory_mib: measured.memory_mib,
         p99: measured.p99.map(|value| number(row.unit, value)),
+        publish_ms: measured
+            .publish
+            .map(|value| number(Unit::Milliseconds, value)),
         note: measured.note.as_deref(),
         measured_at,
     };

@@ -26,6 +26,7 @@ mod session;
 mod ssh;
 mod table;
 mod terminal;
+mod watched;
 mod world;
 
 use std::process::ExitCode;

@@ -52,6 +52,9 @@ pub(crate) struct Measured {
     pub(crate) memory_mib: Option<u64>,
     /// The 99th percentile of pefo's runs, in the row's unit, where the row asks for it.
     pub(crate) p99: Option<f64>,
+    /// One durable publish of a small file (temp, fsync, rename, fsync of the directory), measured in the
+    /// same run, in milliseconds, where the row is about events.
+    pub(crate) publish: Option<f64>,
     /// What one must know to read the numbers.
     pub(crate) note: Option<String>,
 }
@@ -72,6 +75,7 @@ impl Measured {
             peer_name: peer_name.into(),
             memory_mib: None,
             p99: None,
+            publish: None,
             note: None,
         })
     }

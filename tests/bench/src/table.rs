@@ -1,6 +1,6 @@
 //! The table that people read: a line a row, columns as wide as they must be.
 
-use crate::row::{Measured, Row};
+use crate::row::{Measured, Row, Unit};
 use crate::terminal::{amount, ratio};
 
 const HEAD: [&str; 7] = [
@@ -94,13 +94,16 @@ fn remark(row: &Row, outcome: &Outcome) -> String {
             let p99 = measured
                 .p99
                 .map(|value| format!("; p99 of pefo {}", amount(row.unit, value)));
+            let publish = measured
+                .publish
+                .map(|value| format!("; one publish {}", amount(Unit::Milliseconds, value)));
             let note = measured.note.as_ref().map(|note| format!("; {note}"));
             format!(
                 "{}: {} pairs against {}{}{}\n",
                 row.name,
                 measured.summary.pairs,
                 measured.peer_name,
-                p99.unwrap_or_default(),
+                p99.unwrap_or_default() + &publish.unwrap_or_default(),
                 note.unwrap_or_default()
             )
         }

@@ -41,7 +41,12 @@ pub struct Passive<'a> {
     keys: Vec<PublicKey>,
     unsealing: UnsealingKey,
     reign: Reign,
+    /// Of what it was opened from.
+    stamps: [Option<Standing>; 2],
 }
+
+/// Device, inode, mtime and ctime: enough to see that something was replaced.
+type Standing = (u64, u64, i64, i64, i64, i64);
 
 impl<'a> Passive<'a> {
     /// Opens this host as the passive.
@@ -49,14 +54,21 @@ impl<'a> Passive<'a> {
     /// # Errors
     /// `WrongRole` on the active.
     pub fn open(host: &'a Host) -> Result<Self> {
+        let stamps = stamps(host);
         let reign = host.require(Role::Passive)?;
         Ok(Self {
             host,
+            stamps,
             me: host.introduction()?,
             keys: host.peer_keys()?,
             unsealing: host.unsealing_key()?,
             reign,
         })
+    }
+
+    /// Whether role, reign and peers are still those of when it was opened.
+    pub fn is_current(&self) -> bool {
+        self.stamps == stamps(self.host)
     }
 
     /// What a generation of a data set is checked against.
@@ -70,6 +82,23 @@ impl<'a> Passive<'a> {
             unsealing: &self.unsealing,
         }
     }
+}
+
+fn stamps(host: &Host) -> [Option<Standing>; 2] {
+    use std::os::unix::fs::MetadataExt as _;
+    [host.station_path(), host.state("public/peers")].map(|path| {
+        let meta = std::fs::symlink_metadata(path).ok()?;
+        let modified = (meta.mtime(), meta.mtime_nsec());
+        let changed = (meta.ctime(), meta.ctime_nsec());
+        Some((
+            meta.dev(),
+            meta.ino(),
+            modified.0,
+            modified.1,
+            changed.0,
+            changed.1,
+        ))
+    })
 }
 
 /// Verifies the newest generation, plans, applies, records and acknowledges.
@@ -259,13 +288,13 @@ pub fn caught_up_path(host: &Host, dataset: &DataSet) -> PathBuf {
         .join(format!("{}.caught-up.json", dataset.dir_name()))
 }
 
-/// Notes that the newest heartbeat is caught up with, where it is.
+/// Notes that the newest heartbeat is caught up with, where it is; tells whether.
 ///
 /// # Errors
 /// `Io`.
-pub fn note_caught_up(host: &Host, dataset: &DataSet) -> Result<()> {
+pub fn note_caught_up(host: &Host, dataset: &DataSet) -> Result<bool> {
     let Some(heartbeat) = ack::newest_heartbeat(host)? else {
-        return Ok(());
+        return Ok(false);
     };
     let applied = Accepted::load(&host.record_path("accepted", dataset))?
         .and_then(|accepted| accepted.applied);
@@ -277,7 +306,7 @@ pub fn note_caught_up(host: &Host, dataset: &DataSet) -> Result<()> {
     let known: Option<CaughtUp> = record::load(&path)?;
     // The same heartbeat again proves nothing new: a silent active lets the lag grow.
     if !is_caught_up || known.is_some_and(|known| known.heartbeat >= heartbeat.time) {
-        return Ok(());
+        return Ok(is_caught_up);
     }
     host.store_json(
         &path,
@@ -286,5 +315,6 @@ pub fn note_caught_up(host: &Host, dataset: &DataSet) -> Result<()> {
             at: host.clock.now(),
         },
         0o600,
-    )
+    )?;
+    Ok(true)
 }

@@ -1,5 +1,6 @@
 //! The rows, a module for each group.
 
+mod ca;
 mod delta;
 mod tree;
 
@@ -7,7 +8,7 @@ use crate::row::Row;
 
 /// Every row, in the order of the report.
 pub(crate) fn all() -> Vec<Row> {
-    [tree::rows(), delta::rows()]
+    [tree::rows(), delta::rows(), ca::rows()]
         .into_iter()
         .flatten()
         .collect()

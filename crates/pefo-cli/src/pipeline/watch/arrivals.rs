@@ -11,12 +11,45 @@ use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 use pefo_core::{Error, Result};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+/// What a directory of the spool is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Generations,
+    Heartbeats,
+    Requests,
+}
+
+/// What came.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Came {
+    pub(super) generations: bool,
+    pub(super) heartbeats: bool,
+    pub(super) requests: bool,
+}
+
+impl Came {
+    /// Anything may have come.
+    pub(super) const ANYTHING: Self = Self {
+        generations: true,
+        heartbeats: true,
+        requests: true,
+    };
+
+    fn note(&mut self, kind: Kind) {
+        match kind {
+            Kind::Generations => self.generations = true,
+            Kind::Heartbeats => self.heartbeats = true,
+            Kind::Requests => self.requests = true,
+        }
+    }
+}
+
 /// Waits for what comes into some directories of the spool.
 pub(super) struct Arrivals {
     inotify: Inotify,
     spool: PathBuf,
-    wanted: Vec<PathBuf>,
-    watched: Vec<(WatchDescriptor, PathBuf)>,
+    wanted: Vec<(Kind, PathBuf)>,
+    watched: Vec<(WatchDescriptor, PathBuf, Option<Kind>)>,
 }
 
 impl Arrivals {
@@ -24,7 +57,7 @@ impl Arrivals {
     ///
     /// # Errors
     /// `Io`.
-    pub(super) fn start(spool: &Path, wanted: Vec<PathBuf>) -> Result<Self> {
+    pub(super) fn start(spool: &Path, wanted: Vec<(Kind, PathBuf)>) -> Result<Self> {
         let inotify = Inotify::init().map_err(|error| Error::io("watch", spool, error))?;
         let mut arrivals = Self {
             inotify,
@@ -36,11 +69,11 @@ impl Arrivals {
         Ok(arrivals)
     }
 
-    /// Waits until something came, or `timeout` is over.
+    /// Waits until something came; when `timeout` is over, anything may have.
     ///
     /// # Errors
     /// `Io`.
-    pub(super) fn wait(&mut self, timeout: Duration) -> Result<()> {
+    pub(super) fn wait(&mut self, timeout: Duration) -> Result<Came> {
         let failed = |error| Error::io("watch", &self.spool, error);
         let timeout =
             Timespec::try_from(timeout).map_err(|error| failed(std::io::Error::other(error)))?;
@@ -49,22 +82,32 @@ impl Arrivals {
             PollFlags::IN,
         )];
         match rustix::event::poll(&mut fds, Some(&timeout)) {
+            Ok(0) => Ok(Came::ANYTHING),
             Ok(_) | Err(rustix::io::Errno::INTR) => self.collect(),
             Err(error) => Err(failed(error.into())),
         }
     }
 
-    fn collect(&mut self) -> Result<()> {
+    fn collect(&mut self) -> Result<Came> {
         let mut buffer = [0; 16 * 1024];
         let mut is_changed = false;
+        let mut came = Came::default();
         loop {
             match self.inotify.read_events(&mut buffer) {
                 Ok(events) => {
                     for event in events {
-                        if event.mask.contains(EventMask::IGNORED) {
-                            self.watched.retain(|(watched, _)| *watched != event.wd);
+                        let watched = self
+                            .watched
+                            .iter()
+                            .find(|(watched, ..)| *watched == event.wd);
+                        match watched {
+                            Some((_, _, Some(kind))) => came.note(*kind),
+                            _ => is_changed = true,
                         }
-                        is_changed |= event.mask.intersects(EventMask::ISDIR | EventMask::IGNORED);
+                        if event.mask.contains(EventMask::IGNORED) {
+                            self.watched.retain(|(watched, ..)| *watched != event.wd);
+                            is_changed = true;
+                        }
                     }
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
@@ -73,34 +116,36 @@ impl Arrivals {
         }
         if is_changed {
             self.watch_what_stands()?;
+            came = Came::ANYTHING;
         }
-        Ok(())
+        Ok(came)
     }
 
     /// Every wanted directory, and those above it in which it may appear.
     fn watch_what_stands(&mut self) -> Result<()> {
         let wanted = self.wanted.clone();
-        for path in &wanted {
+        for (kind, path) in &wanted {
             let above: Vec<&Path> = path.ancestors().skip(1).collect();
             let above = above
                 .into_iter()
                 .take_while(|dir| dir.starts_with(&self.spool));
             let above: Vec<PathBuf> = above.map(Path::to_owned).collect();
             for dir in above.into_iter().rev() {
-                self.watch(&dir, WatchMask::CREATE | WatchMask::MOVED_TO)?;
+                self.watch(&dir, WatchMask::CREATE | WatchMask::MOVED_TO, None)?;
             }
-            self.watch(path, WatchMask::MOVED_TO)?;
+            self.watch(path, WatchMask::MOVED_TO, Some(*kind))?;
         }
         Ok(())
     }
 
-    fn watch(&mut self, dir: &Path, mask: WatchMask) -> Result<()> {
-        if self.watched.iter().any(|(_, watched)| watched == dir) {
+    fn watch(&mut self, dir: &Path, mask: WatchMask, kind: Option<Kind>) -> Result<()> {
+        if self.watched.iter().any(|(_, watched, _)| watched == dir) {
             return Ok(());
         }
+        // Of other events above them only those of directories count, and only by their being there.
         let mask = mask | WatchMask::ONLYDIR | WatchMask::DONT_FOLLOW;
         match self.inotify.watches().add(dir, mask) {
-            Ok(descriptor) => self.watched.push((descriptor, dir.to_owned())),
+            Ok(descriptor) => self.watched.push((descriptor, dir.to_owned(), kind)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(Error::io("watch", dir, error)),
         }

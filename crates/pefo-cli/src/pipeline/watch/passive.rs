@@ -10,7 +10,7 @@ use pefo_core::generation::spool::{self, Form};
 use pefo_core::generation::{Accepted, DataSet, Position, Verified};
 use pefo_core::{Error, Result};
 
-use super::arrivals::Arrivals;
+use super::arrivals::{Arrivals, Came, Kind};
 use super::{Course, HEARTBEAT};
 use crate::arguments::Change;
 use crate::host::Host;
@@ -35,12 +35,18 @@ pub(super) fn run(host: &Host) -> Result<Report> {
         accepted: None,
         refused: BTreeSet::new(),
         batches: 0,
+        awaits_head: false,
         compared: None,
         course: Course::default(),
     };
     let mut arrivals = Arrivals::start(&host.config.site.spool_dir, follower.places()?)?;
+    let mut came = Came::ANYTHING;
+    let mut passive = Passive::open(host)?;
     loop {
-        let passive = Passive::open(host)?;
+        if !passive.is_current() {
+            passive = Passive::open(host)?;
+        }
+        follower.awaits_head |= came.heartbeats;
         let ended = follower.round(&passive);
         let position = follower.accepted.as_ref().map(|accepted| accepted.position);
         follower.course.note(host, position, ended.as_ref().err());
@@ -49,10 +55,12 @@ pub(super) fn run(host: &Host) -> Result<Report> {
             // What it was planned upon may not be what stands there.
             follower.standby = None;
         }
-        if let Err(error) = requests::answer_pending(host, Some(&DataSet::Ca)) {
+        if came.requests
+            && let Err(error) = requests::answer_pending(host, Some(&DataSet::Ca))
+        {
             tracing::warn!(%error, "requests of the active wait on");
         }
-        arrivals.wait(HEARTBEAT)?;
+        came = arrivals.wait(HEARTBEAT)?;
     }
 }
 
@@ -64,6 +72,8 @@ struct Follower<'a> {
     refused: BTreeSet<String>,
     /// Batches since the last full generation.
     batches: usize,
+    /// A heartbeat came whose head is not applied yet.
+    awaits_head: bool,
     /// When both CAs were last compared as wholes, by the clock that never goes back.
     compared: Option<Duration>,
     course: Course,
@@ -71,14 +81,16 @@ struct Follower<'a> {
 
 impl Follower<'_> {
     /// Where something may come.
-    fn places(&self) -> Result<Vec<PathBuf>> {
+    fn places(&self) -> Result<Vec<(Kind, PathBuf)>> {
         let spool_dir = &self.host.config.site.spool_dir;
+        let generations = spool::dataset_dir(spool_dir, &DataSet::Ca);
         let mut places = vec![
-            spool::dataset_dir(spool_dir, &DataSet::Ca),
-            spool_dir.join("heartbeats"),
+            (Kind::Generations, generations),
+            (Kind::Heartbeats, spool_dir.join("heartbeats")),
         ];
         for peer in self.host.peers()? {
-            places.push(spool::requests_dir(spool_dir, &peer.certname));
+            let requests = spool::requests_dir(spool_dir, &peer.certname);
+            places.push((Kind::Requests, requests));
         }
         Ok(places)
     }
@@ -103,7 +115,10 @@ impl Follower<'_> {
         if has_news {
             self.acknowledge()?;
         }
-        apply::note_caught_up(self.host, &DataSet::Ca)
+        if self.awaits_head && apply::note_caught_up(self.host, &DataSet::Ca)? {
+            self.awaits_head = false;
+        }
+        Ok(())
     }
 
     fn next(&self) -> Result<Option<(Beneath, Position, Form)>> {
