@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pefo_core::clock::Timestamp;
+use serde::Serialize;
 use x509_parser::prelude::{FromDer as _, ParsedExtension};
 use x509_parser::revocation_list::CertificateRevocationList;
 
@@ -19,7 +20,7 @@ use crate::serial::Serial;
 const DELTA_CRL_INDICATOR: &str = "2.5.29.27";
 
 /// Since when and why a serial is revoked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Revocation {
     /// Revoked since.
     pub date: Timestamp,
@@ -92,6 +93,14 @@ impl Crl {
     /// The CRL's DER.
     pub fn der(&self) -> &[u8] {
         &self.der
+    }
+
+    /// The issuer's name as the CRL has it, byte for byte.
+    ///
+    /// # Errors
+    /// `crl-der`, which a CRL that was parsed before never has.
+    pub fn issuer_der(&self) -> Result<&[u8], Malformed> {
+        parse(&self.der).map(|crl| crl.tbs_cert_list.issuer.as_raw())
     }
 
     /// Whether it claims to be of this CA: the issuer's name, and its key where both say one.

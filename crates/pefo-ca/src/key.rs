@@ -1,7 +1,8 @@
-//! Private keys, as far as a standby must know them: does the key belong to the certificate?
+//! Private keys, as far as a standby must know them: does the key belong to the certificate, and what of
+//! it signs?
 //!
-//! Compares public halves, as `openssl … -modulus` does; no signature is made and nothing of the secret
-//! is kept. Takes the forms Puppet and OpenSSL write: PKCS#1 (RFC 8017 A.1.2), SEC 1 (RFC 5915) and
+//! [`belongs_to`] compares public halves, as `openssl … -modulus` does; no signature is made and nothing of
+//! the secret is kept. Takes the forms Puppet and OpenSSL write: PKCS#1 (RFC 8017 A.1.2), SEC 1 (RFC 5915) and
 //! PKCS#8 (RFC 5958), of any size.
 
 use x509_parser::prelude::FromDer as _;
@@ -22,35 +23,11 @@ const EXPLICIT_1: u8 = 0xa1;
 /// # Errors
 /// A rule of [`pem`] (`pem-encrypted` among them) or `key-form` where the key is of no known form.
 pub fn belongs_to(key_pem: &[u8], cert: &Cert) -> Result<bool, Malformed> {
-    let blocks = pem::blocks(key_pem)?;
-    // An EC key may have its parameters in a block before it.
-    let block = blocks
-        .iter()
-        .find(|block| block.label.ends_with("PRIVATE KEY"))
-        .ok_or_else(|| Malformed::new("pem-label", "holds no private key"))?;
-    let unknown = || {
-        Malformed::new(
-            "key-form",
-            format!("the {} is of no known form", block.label),
-        )
-        .at(block.line)
-    };
-    let public = match block.label.as_str() {
-        "RSA PRIVATE KEY" => rsa_public(&block.der),
-        "EC PRIVATE KEY" => ec_public(&block.der),
-        "PRIVATE KEY" => {
-            pkcs8_inner(&block.der).and_then(|inner| rsa_public(inner).or_else(|| ec_public(inner)))
-        }
-        "ENCRYPTED PRIVATE KEY" => {
-            return Err(Malformed::new(
-                "pem-encrypted",
-                "the key is encrypted; puppetserver cannot read it either",
-            )
-            .at(block.line));
-        }
-        _ => None,
-    }
-    .ok_or_else(unknown)?;
+    let block = key_block(key_pem)?;
+    let inner = traditional(&block)?;
+    let public = rsa_public(inner)
+        .or_else(|| ec_public(inner))
+        .ok_or_else(|| unknown_form(&block))?;
     let (_, info) = SubjectPublicKeyInfo::from_der(cert.public_key())
         .map_err(|error| Malformed::new("cert-der", error.to_string()))?;
     let certified: &[u8] = &info.subject_public_key.data;
@@ -58,6 +35,79 @@ pub fn belongs_to(key_pem: &[u8], cert: &Cert) -> Result<bool, Malformed> {
         Public::Ec(point) => point == certified,
         Public::Rsa { modulus, exponent } => rsa_numbers(certified) == Some((modulus, exponent)),
     })
+}
+
+/// The half that signs; without Debug, so that nobody shows it.
+pub(crate) enum Secret {
+    /// RSAPrivateKey (RFC 8017 A.1.2), and how many bits its modulus has.
+    Rsa {
+        /// The whole structure.
+        pkcs1: Vec<u8>,
+        /// The modulus' length.
+        bits: usize,
+    },
+    /// The private octets of an ECPrivateKey (RFC 5915 §3).
+    Ec(Vec<u8>),
+}
+
+/// Reads the secret of a PEM file.
+///
+/// # Errors
+/// As [`belongs_to`].
+pub(crate) fn secret(key_pem: &[u8]) -> Result<Secret, Malformed> {
+    let block = key_block(key_pem)?;
+    let inner = traditional(&block)?;
+    if let Some(Public::Rsa { modulus, .. }) = rsa_public(inner) {
+        let significant = modulus.iter().skip_while(|octet| **octet == 0);
+        let leading = significant
+            .clone()
+            .next()
+            .map_or(0, |octet| octet.leading_zeros() as usize);
+        return Ok(Secret::Rsa {
+            pkcs1: inner.to_vec(),
+            bits: significant.count() * 8 - leading,
+        });
+    }
+    take(inner, SEQUENCE)
+        .and_then(|(fields, _)| take(fields, INTEGER))
+        .and_then(|(_version, fields)| take(fields, OCTET_STRING))
+        .map(|(octets, _)| Secret::Ec(octets.to_vec()))
+        .ok_or_else(|| unknown_form(&block))
+}
+
+/// The block that holds the key.
+fn key_block(key_pem: &[u8]) -> Result<pem::Block, Malformed> {
+    // An EC key may have its parameters in a block before it.
+    let block = pem::blocks(key_pem)?
+        .into_iter()
+        .find(|block| block.label.ends_with("PRIVATE KEY"))
+        .ok_or_else(|| Malformed::new("pem-label", "holds no private key"))?;
+    if block.label == "ENCRYPTED PRIVATE KEY" {
+        return Err(Malformed::new(
+            "pem-encrypted",
+            "the key is encrypted; puppetserver cannot read it either",
+        )
+        .at(block.line));
+    }
+    Ok(block)
+}
+
+/// RSAPrivateKey or ECPrivateKey, taken out of its PKCS#8 wrapping where it has one.
+fn traditional(block: &pem::Block) -> Result<&[u8], Malformed> {
+    match block.label.as_str() {
+        "RSA PRIVATE KEY" | "EC PRIVATE KEY" => Some(block.der.as_slice()),
+        "PRIVATE KEY" => pkcs8_inner(&block.der),
+        _ => None,
+    }
+    .ok_or_else(|| unknown_form(block))
+}
+
+fn unknown_form(block: &pem::Block) -> Malformed {
+    Malformed::new(
+        "key-form",
+        format!("the {} is of no known form", block.label),
+    )
+    .at(block.line)
 }
 
 enum Public<'a> {

@@ -15,6 +15,7 @@
 //! | [`apply`](mod@apply) | does it, durably, in the order that keeps serial ≥ inventory ≥ signed at any crash |
 //! | [`source`] | a source's CA followed change by change, each look as the steps of a batch |
 //! | [`seed`](mod@seed) | an empty standby gets the CA whole, by one rename |
+//! | [`takeover`] | the promoted host: serials of its own, CRLs signed anew, a returning active merged |
 //! | [`watch`] | hints that something changed |
 //!
 //! Sources for what is said about Puppet here: puppetserver's `certificate_authority.clj`, the
@@ -38,6 +39,7 @@ pub mod serial;
 pub mod snapshot;
 pub mod source;
 pub mod standby;
+pub mod takeover;
 pub mod watch;
 
 pub use apply::{ApplyOptions, ApplyReport, apply};

@@ -19,6 +19,7 @@ use crate::inventory::Inventory;
 use crate::layout::CaLayout;
 use crate::serial::{Serial, SerialBlock, format_file};
 use crate::snapshot::Snapshot;
+use crate::takeover::{KnownSerials, fresh_block};
 use crate::{key, malformed::Malformed};
 
 /// The bytes of `ca_key.pem`; never shown.
@@ -121,26 +122,9 @@ pub(crate) fn fingerprint_of(der: &[u8]) -> String {
 /// A block of serials far above everything the source has issued or will soon.
 ///
 /// # Errors
-/// `Refused` (`serial-exhausted`).
+/// As [`fresh_block`](crate::takeover::fresh_block).
 pub fn block_for(source: &Snapshot) -> Result<SerialBlock> {
-    let rows = source.inventory().into_iter().flat_map(Inventory::serials);
-    let certs = source.signed().map(|(_, cert)| cert.serial);
-    let revoked = source
-        .ca_crl()
-        .into_iter()
-        .flat_map(|bundle| bundle.crls())
-        .flat_map(|crl| crl.revoked.keys().copied());
-    let highest = rows
-        .chain(certs)
-        .chain(revoked)
-        .chain(source.serial())
-        .filter_map(Serial::counter)
-        .max()
-        .unwrap_or(0);
-    SerialBlock::above(highest).map_err(|error| {
-        Error::refused("serial-exhausted", error.message)
-            .hint("puppetserver cannot count beyond 7FFFFFFF; the CA has to be renewed.")
-    })
+    fresh_block([source], &KnownSerials::default())
 }
 
 /// Publishes the CA in `staged` at `cadir`, by one rename.

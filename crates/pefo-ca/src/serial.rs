@@ -103,6 +103,24 @@ impl Serial {
         Ok(Self(octets))
     }
 
+    /// The number as 20 big-endian octets.
+    pub const fn to_be_bytes(self) -> [u8; 20] {
+        self.0
+    }
+
+    /// The sum, where 20 octets hold it.
+    #[must_use]
+    pub fn checked_add(self, more: u32) -> Option<Self> {
+        let mut octets = self.0;
+        let mut carry = u64::from(more);
+        for octet in octets.iter_mut().rev() {
+            let value = u64::from(*octet) + carry;
+            *octet = value.to_le_bytes()[0];
+            carry = value >> 8;
+        }
+        (carry == 0).then_some(Self(octets))
+    }
+
     /// As a value of the counter, where it fits one.
     pub fn counter(self) -> Option<u32> {
         let (high, low) = self.0.split_at(16);
@@ -318,6 +336,14 @@ mod tests {
         #[test]
         fn the_counter_survives_its_file(value in 0..=MAX_COUNTER) {
             prop_assert_eq!(parse_file(format_file(value).unwrap().as_bytes()).unwrap().counter(), Some(value));
+        }
+
+        #[test]
+        fn adding_carries_over_all_octets(octets in proptest::collection::vec(any::<u8>(), 0..=20), more in any::<u32>()) {
+            let serial = Serial::from_be_bytes(&octets).unwrap();
+            let sum = x509_parser::num_bigint::BigUint::from_bytes_be(&octets) + more;
+            prop_assert_eq!(serial.checked_add(more), Serial::from_be_bytes(&sum.to_bytes_be()).ok());
+            prop_assert_eq!(Serial::from_be_bytes(&[0xff; 20]).unwrap().checked_add(1), None);
         }
 
         #[test]

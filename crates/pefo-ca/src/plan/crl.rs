@@ -207,24 +207,8 @@ fn accept(
         return Verdict::Keep;
     }
     let whose = &authority.subject;
-    if incoming.is_delta {
-        draft.refuse(
-            Rule::CrlDelta,
-            name,
-            format!("the CRL of {whose} is a delta CRL"),
-        );
-        return Verdict::Keep;
-    }
-    if !incoming.names_key_of(authority) {
-        draft.refuse(
-            Rule::CrlAuthorityKey,
-            name,
-            format!("the CRL of {whose} names another key than the CA's"),
-        );
-        return Verdict::Keep;
-    }
-    if let Err(error) = incoming.verify_signed_by(authority) {
-        draft.refuse(Rule::CrlSignature, name, error.message);
+    if let Some((rule, message)) = distrust(incoming, authority) {
+        draft.refuse(rule, name, message);
         return Verdict::Keep;
     }
     let Some(current) = current else {
@@ -305,6 +289,21 @@ fn accept(
     }
 }
 
+/// Why nothing that a CRL says counts, where that is so: each by its rule.
+pub(crate) fn distrust(crl: &Crl, authority: &Cert) -> Option<(Rule, String)> {
+    let whose = &authority.subject;
+    if crl.is_delta {
+        let message = format!("the CRL of {whose} is a delta CRL");
+        return Some((Rule::CrlDelta, message));
+    }
+    if !crl.names_key_of(authority) {
+        let message = format!("the CRL of {whose} names another key than the CA's");
+        return Some((Rule::CrlAuthorityKey, message));
+    }
+    let error = crl.verify_signed_by(authority).err()?;
+    Some((Rule::CrlSignature, error.message))
+}
+
 /// What `old` revokes and `new` does not, less the expired.
 fn lacking(new: &Crl, old: &Crl, expiry: &Expiry, now: Timestamp) -> Vec<Serial> {
     let gone = old
@@ -316,7 +315,7 @@ fn lacking(new: &Crl, old: &Crl, expiry: &Expiry, now: Timestamp) -> Vec<Serial>
         .collect()
 }
 
-fn list(serials: &[Serial]) -> String {
+pub(crate) fn list(serials: &[Serial]) -> String {
     const SHOWN: usize = 5;
     let mut text = serials
         .iter()

@@ -12,16 +12,16 @@ use crate::serial::Serial;
 use crate::snapshot::{FileEntry, Part, Snapshot};
 
 /// A plan in the making.
-pub(super) struct Draft<'a> {
-    pub(super) rules: &'a PlanRules,
-    pub(super) actions: Vec<Action>,
-    pub(super) conflicts: Vec<Conflict>,
-    pub(super) overruled: Vec<Conflict>,
-    pub(super) notes: Vec<String>,
+pub(crate) struct Draft<'a> {
+    pub(crate) rules: &'a PlanRules,
+    pub(crate) actions: Vec<Action>,
+    pub(crate) conflicts: Vec<Conflict>,
+    pub(crate) overruled: Vec<Conflict>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(rules: &'a PlanRules) -> Self {
+    pub(crate) fn new(rules: &'a PlanRules) -> Self {
         Self {
             rules,
             actions: Vec::new(),
@@ -31,7 +31,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    pub(super) fn finish(mut self, source_serial: Option<Serial>) -> Plan {
+    pub(crate) fn finish(mut self, source_serial: Option<Serial>) -> Plan {
         if self
             .conflicts
             .iter()
@@ -49,7 +49,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Records a refusal; true where an operator overruled it and the work may go on.
-    pub(super) fn refuse(&mut self, rule: Rule, subject: &str, message: impl Into<String>) -> bool {
+    pub(crate) fn refuse(&mut self, rule: Rule, subject: &str, message: impl Into<String>) -> bool {
         let conflict = Conflict::new(rule, subject, message);
         let accepted = rule.is_acceptable() && self.rules.accept.contains(rule.name());
         if accepted {
@@ -60,18 +60,18 @@ impl<'a> Draft<'a> {
         accepted
     }
 
-    pub(super) fn note(&mut self, note: impl Into<String>) {
+    pub(crate) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
     }
 
-    pub(super) fn holds_issuing(&self) -> bool {
+    pub(crate) fn holds_issuing(&self) -> bool {
         self.conflicts
             .iter()
             .any(|conflict| conflict.rule.scope() == Scope::Issuing)
     }
 
     /// Both sides are the same authority, and both are whole enough to be compared.
-    pub(super) fn identity<'s>(
+    pub(crate) fn identity<'s>(
         &mut self,
         local: &'s Snapshot,
         source: &Snapshot,
@@ -135,7 +135,7 @@ impl<'a> Draft<'a> {
     }
 
     /// `ca_crt.pem`, `ca_pub.pem` and the two infra lists.
-    pub(super) fn ca_files(&mut self, local: &Snapshot, source: &Snapshot, ca: &CaChain) {
+    pub(crate) fn ca_files(&mut self, local: &Snapshot, source: &Snapshot, ca: &CaChain) {
         for name in [
             "infra_inventory.txt",
             "infra_serials",
@@ -190,7 +190,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    pub(super) fn put(
+    pub(crate) fn put(
         &mut self,
         path: RelPath,
         file: &FileEntry,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::crl::Expiry;
 use super::{Action, Draft, Rule, SerialMode, find};
-use crate::cert::{CaChain, Cert};
+use crate::cert::Cert;
 use crate::inventory::{Inventory, Row};
 use crate::serial::{MAX_COUNTER, Serial};
 use crate::snapshot::{Part, Snapshot};
@@ -30,30 +30,13 @@ pub(super) fn expiry(local: &Snapshot, source: &Snapshot) -> Expiry {
     expiry
 }
 
-/// Every serial that either side has issued or revoked.
-fn issued<'s>(
-    local: &'s Snapshot,
-    source: &'s Snapshot,
-    ca: &'s CaChain,
-) -> impl Iterator<Item = Serial> + 's {
-    [local, source].into_iter().flat_map(move |side| {
-        let rows = side.inventory().into_iter().flat_map(Inventory::serials);
-        let certs = side.signed().map(|(_, cert)| cert.serial);
-        let ours = [side.ca_crl(), side.infra_crl()]
-            .into_iter()
-            .flatten()
-            .filter_map(|bundle| bundle.find(ca.signing()));
-        let revoked = ours.flat_map(|crl| crl.revoked.keys().copied());
-        rows.chain(certs)
-            .chain(revoked)
-            .chain(side.issued_besides())
-    })
-}
-
 /// Sets the counter where it must move.
-pub(super) fn serial(draft: &mut Draft<'_>, local: &Snapshot, source: &Snapshot, ca: &CaChain) {
+pub(crate) fn serial(draft: &mut Draft<'_>, local: &Snapshot, source: &Snapshot) {
     let here = local.serial();
-    let counters = issued(local, source, ca).filter_map(Serial::counter);
+    let counters = [local, source]
+        .into_iter()
+        .flat_map(Snapshot::issued)
+        .filter_map(Serial::counter);
     let next = match draft.rules.serial {
         SerialMode::Mirror => {
             let highest = counters.max().unwrap_or(0);
@@ -123,7 +106,7 @@ pub(super) fn serial(draft: &mut Draft<'_>, local: &Snapshot, source: &Snapshot,
 }
 
 /// Adds the source's rows that are not here yet.
-pub(super) fn inventory(draft: &mut Draft<'_>, local: &Snapshot, source: &Snapshot) {
+pub(crate) fn inventory(draft: &mut Draft<'_>, local: &Snapshot, source: &Snapshot) {
     let empty = Inventory::default();
     let here = local.inventory().unwrap_or(&empty);
     let Some(there) = source.inventory() else {

@@ -7,9 +7,9 @@
 //! A [`Conflict`] is a refusal by a named rule. Few hold everything back (another authority, an emptied
 //! source); most hold back only what they name, and the plan is then partial.
 
-mod crl;
-mod draft;
-mod issued;
+pub(crate) mod crl;
+pub(crate) mod draft;
+pub(crate) mod issued;
 mod rule;
 mod signed;
 
@@ -280,7 +280,7 @@ pub fn plan(local: &Snapshot, source: &Snapshot, rules: &PlanRules) -> Plan {
     let ca_crl = crl::judge(&mut draft, "ca_crl.pem", local, source, ca, &expiry);
     let infra_crl = crl::judge(&mut draft, "infra_crl.pem", local, source, ca, &expiry);
     let in_force = ca_crl.in_force.as_ref();
-    issued::serial(&mut draft, local, source, ca);
+    issued::serial(&mut draft, local, source);
     issued::inventory(&mut draft, local, source);
     signed::plan(
         &mut draft,
@@ -302,7 +302,7 @@ pub fn plan(local: &Snapshot, source: &Snapshot, rules: &PlanRules) -> Plan {
     draft.finish(source.serial())
 }
 
-fn find<'f>(
+pub(crate) fn find<'f>(
     files: &'f BTreeMap<RelPath, FileEntry>,
     name: &str,
 ) -> Option<(&'f RelPath, &'f FileEntry)> {

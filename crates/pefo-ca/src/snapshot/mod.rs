@@ -229,6 +229,24 @@ impl Snapshot {
         self.requests.keys()
     }
 
+    /// Every serial that the signing CA has issued or revoked, by this side's inventory, certificates and
+    /// CRLs; some more than once. Serials in an ancestor's CRL are another issuer's and not among them;
+    /// where nobody can tell whose a CRL is, they are.
+    pub(crate) fn issued(&self) -> impl Iterator<Item = Serial> + '_ {
+        let signing = self.chain().map(CaChain::signing);
+        let rows = self.inventory().into_iter().flat_map(Inventory::serials);
+        let certs = self.signed().map(|(_, cert)| cert.serial);
+        let ours = [self.ca_crl(), self.infra_crl()]
+            .into_iter()
+            .flatten()
+            .flat_map(CrlBundle::crls)
+            .filter(move |crl| signing.is_none_or(|signing| crl.is_of(signing)));
+        let revoked = ours.flat_map(|crl| crl.revoked.keys().copied());
+        rows.chain(certs)
+            .chain(revoked)
+            .chain(self.issued_besides())
+    }
+
     /// Certnames that were left out and are there.
     pub fn excluded(&self) -> impl Iterator<Item = &Certname> {
         self.excluded.iter()

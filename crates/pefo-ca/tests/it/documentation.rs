@@ -3,7 +3,7 @@
 use super::*;
 
 /// Refusals that are errors rather than conflicts of a plan.
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 11] = [
     "ca-missing",
     "ca-in-database",
     "ca-openvox-go",
@@ -12,6 +12,9 @@ const OTHERS: [&str; 8] = [
     "ca-other-authority",
     "ca-partial",
     "ca-key-missing",
+    "ca-key-unsupported",
+    "crl-number-exhausted",
+    "crl-readback",
 ];
 
 #[test]

@@ -19,6 +19,7 @@ mod seed;
 mod snapshot;
 mod source;
 mod standby;
+mod takeover;
 mod watch;
 
 use std::collections::BTreeMap;

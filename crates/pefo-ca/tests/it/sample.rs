@@ -22,7 +22,7 @@ fn unpack(name: &str, into: &Path) -> PathBuf {
     into.join("ca")
 }
 
-fn samples() -> (TempDir, PathBuf, PathBuf) {
+pub(super) fn samples() -> (TempDir, PathBuf, PathBuf) {
     let root = tempfile::tempdir().unwrap();
     let before = unpack("sample-before.tar", &root.path().join("before"));
     let after = unpack("sample-after.tar", &root.path().join("after"));

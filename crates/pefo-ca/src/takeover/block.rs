@@ -1,0 +1,60 @@
+//! Serials that nobody has issued and nobody else will: what a host needs before it signs.
+//!
+//! The block lies above everything that anybody is known to have issued, revoked or counted to, and above
+//! the host's own former block, so that whatever was issued from that one and never came to notice
+//! is not issued again (RFC 5280 §4.1.2.2: issuer and serial name one certificate).
+
+use pefo_core::{Error, Result};
+
+use crate::serial::{Serial, SerialBlock};
+use crate::snapshot::Snapshot;
+
+/// What is known of serials besides what the snapshots say.
+#[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
+pub struct KnownSerials {
+    /// The former active's counter, as a standby with its own block last recorded it.
+    pub source_counter: Option<Serial>,
+    /// The block that this host has issued from so far.
+    pub former_block: Option<SerialBlock>,
+}
+
+impl KnownSerials {
+    /// Sets the counter that was recorded of the former active.
+    #[must_use]
+    pub fn source_counter(mut self, counter: Option<Serial>) -> Self {
+        self.source_counter = counter;
+        self
+    }
+
+    /// Sets the block that this host has issued from so far.
+    #[must_use]
+    pub fn former_block(mut self, block: Option<SerialBlock>) -> Self {
+        self.former_block = block;
+        self
+    }
+}
+
+/// A block well above every counter, every serial issued or revoked in the snapshots, and everything
+/// in `known`. Serials too wide for the counter do not count: no counter reaches them.
+///
+/// # Errors
+/// `Refused` (`serial-exhausted`) where puppetserver could not count that far.
+pub fn fresh_block<'s>(
+    snapshots: impl IntoIterator<Item = &'s Snapshot>,
+    known: &KnownSerials,
+) -> Result<SerialBlock> {
+    let seen = snapshots
+        .into_iter()
+        .flat_map(|snapshot| snapshot.issued().chain(snapshot.serial()));
+    let highest = seen
+        .chain(known.source_counter)
+        .filter_map(Serial::counter)
+        .chain(known.former_block.map(SerialBlock::last))
+        .max()
+        .unwrap_or(0);
+    SerialBlock::above(highest).map_err(|error| {
+        Error::refused("serial-exhausted", error.message)
+            .hint("puppetserver cannot count beyond 7FFFFFFF; the CA has to be renewed.")
+    })
+}
