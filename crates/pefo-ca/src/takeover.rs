@@ -2,20 +2,23 @@
 //!
 //! A promoted standby must not issue a serial that the former active may have issued unseen
 //! ([`fresh_block`]), nor number its CRL as a CRL that it never saw ([`resign_for_takeover`]). Where both
-//! have revoked, their CRLs become one ([`union`](fn@union)). Everything here is a value that can be looked
-//! at before [`apply`](mod@crate::apply) changes a disk.
+//! have revoked, their CRLs become one ([`union`](fn@union)), and what else the former active did comes in
+//! by [`merge`](fn@merge). Everything here is a value that can be looked at before
+//! [`apply`](mod@crate::apply) changes a disk.
 //!
 //! What holds throughout: no revocation that is in force here is ever dropped; every CRL that is made is
 //! read back and checked before anybody gets to see it; the CA's key never leaves [`CrlSigner`].
 
 mod block;
 mod der;
+mod merge;
 mod namings;
 mod resign;
 mod signer;
 mod union;
 
 pub use block::{KnownSerials, fresh_block};
+pub use merge::{CrlToSign, MergePlan, MergeRules, merge};
 pub use namings::Namings;
 pub use resign::{CRL_NUMBER_GAP, ResignOptions, resign_for_takeover};
 pub use signer::{CrlContent, CrlSigner};

@@ -95,6 +95,9 @@ rules! {
     /// A CRL has no number.
     CrlNumber = "crl-number", Item, true,
         "Without a number nobody can tell old from new. Let the CA sign its CRL again; or accept crl-number once.";
+    /// There is no higher number for a CRL.
+    CrlNumberExhausted = "crl-number-exhausted", Item, false,
+        "No honest CA counts that far; look at which tool signed the CRL. The CA has to be renewed.";
     /// The source has no CRL of the CA.
     CrlMissing = "crl-missing", Item, false,
         "Every Puppet CA has ca_crl.pem with its own CRL; look at the source.";

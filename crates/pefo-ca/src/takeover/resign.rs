@@ -7,7 +7,7 @@
 use pefo_core::Result;
 use pefo_core::clock::Timestamp;
 
-use super::signer::{CrlContent, CrlSigner, number_exhausted};
+use super::signer::{CrlContent, CrlSigner};
 use crate::cert::Cert;
 use crate::crl::{Crl, CrlBundle};
 use crate::plan::crl::distrust;
@@ -70,7 +70,8 @@ pub fn resign_for_takeover(
 ) -> Result<CrlBundle> {
     let authority = signer.authority();
     let ours = own(bundle, authority).map_err(|conflict| conflict.to_error())?;
-    let number = leap([ours.number, options.known_number], options.gap)?;
+    let number = leap([ours.number, options.known_number], options.gap)
+        .map_err(|conflict| conflict.to_error())?;
     let content = CrlContent::new(number, ours.revoked.clone(), options.now);
     let signed = signer.sign(&content)?;
     Ok(CrlBundle::of(
@@ -112,10 +113,14 @@ pub(super) fn not_of<'b>(bundle: &'b CrlBundle, authority: &Cert) -> impl Iterat
 ///
 /// # Errors
 /// `crl-number-exhausted`.
-pub(super) fn leap(numbers: impl IntoIterator<Item = Option<Serial>>, gap: u32) -> Result<Serial> {
+pub(super) fn leap(
+    numbers: impl IntoIterator<Item = Option<Serial>>,
+    gap: u32,
+) -> Result<Serial, Conflict> {
     let highest = numbers.into_iter().flatten().max();
-    highest
-        .unwrap_or(Serial::from(0))
-        .checked_add(gap.max(1))
-        .ok_or_else(number_exhausted)
+    let highest = highest.unwrap_or(Serial::from(0));
+    highest.checked_add(gap.max(1)).ok_or_else(|| {
+        let message = format!("there is no number above {highest}");
+        Conflict::new(Rule::CrlNumberExhausted, "CRL", message)
+    })
 }

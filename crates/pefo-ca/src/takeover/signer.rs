@@ -27,6 +27,7 @@ use crate::crl::{Crl, Revocation};
 use crate::key::{self, Secret};
 use crate::layout::CaLayout;
 use crate::malformed::Malformed;
+use crate::plan::{Conflict, Rule};
 use crate::serial::Serial;
 
 /// sha256WithRSAEncryption, RFC 4055 §5, with its NULL.
@@ -162,7 +163,8 @@ impl CrlSigner {
     pub fn sign(&self, content: &CrlContent) -> Result<Crl> {
         // A 21st octet would be needed to keep it from reading as negative.
         if content.number.to_be_bytes()[0] >= 0x80 {
-            return Err(number_exhausted());
+            let message = "its number takes more than 20 octets";
+            return Err(Conflict::new(Rule::CrlNumberExhausted, "CRL", message).to_error());
         }
         let signed_part = self.to_be_signed(content)?;
         let signature = self
@@ -348,15 +350,6 @@ fn readback(message: impl fmt::Display) -> Error {
         format!("the CRL just made is not put in force: {message}"),
     )
     .hint("The CRL that is in force stays. Compare ca_key.pem with ca_crt.pem.")
-}
-
-/// No higher CRLNumber can be written.
-pub(super) fn number_exhausted() -> Error {
-    Error::refused(
-        "crl-number-exhausted",
-        "the number of the CRL has no room left above it",
-    )
-    .hint("No honest CA counts that far; look at which tool signed the CRL. The CA has to be renewed.")
 }
 
 #[cfg(test)]

@@ -53,16 +53,19 @@ pub fn union(
             return Err(Conflict::new(rule, which, message).to_error());
         }
     }
-    unite(Some(local), other, namings, gap)
+    unite(Some(local), other, namings, gap).map_err(|conflict| conflict.to_error())
 }
 
-/// As [`union`], of two CRLs that are trusted.
+/// As [`union`], of CRLs that are trusted.
+///
+/// # Errors
+/// `crl-number-exhausted`.
 pub(super) fn unite(
     local: Option<&Crl>,
     other: &Crl,
     namings: &Namings<'_>,
     gap: u32,
-) -> Result<CrlUnion> {
+) -> Result<CrlUnion, Conflict> {
     let number = leap([local.and_then(|local| local.number), other.number], gap)?;
     let mut revoked = local.map(|local| local.revoked.clone()).unwrap_or_default();
     let mut imported = BTreeMap::new();

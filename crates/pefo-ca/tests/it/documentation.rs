@@ -3,7 +3,7 @@
 use super::*;
 
 /// Refusals that are errors rather than conflicts of a plan.
-const OTHERS: [&str; 11] = [
+const OTHERS: [&str; 10] = [
     "ca-missing",
     "ca-in-database",
     "ca-openvox-go",
@@ -13,7 +13,6 @@ const OTHERS: [&str; 11] = [
     "ca-partial",
     "ca-key-missing",
     "ca-key-unsupported",
-    "crl-number-exhausted",
     "crl-readback",
 ];
 

@@ -1,7 +1,9 @@
 //! A host that takes over: its serials, its CRLs, and what it takes from the one before.
 
 mod block;
+mod merge;
 mod signing;
+mod split;
 mod union;
 
 use std::process::Command;

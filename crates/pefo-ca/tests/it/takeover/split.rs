@@ -1,0 +1,148 @@
+//! Any two histories of one CA, merged and then followed, end in one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::merge::Split;
+use super::*;
+
+#[derive(Debug, Clone)]
+enum Act {
+    Sign(u8),
+    Revoke(u8),
+    Clean(u8),
+    Renew(u8),
+    Request(u8),
+    Resign,
+}
+
+fn acts() -> impl Strategy<Value = Vec<(bool, Act)>> {
+    let node = 0_u8..4;
+    let act = prop_oneof![
+        4 => node.clone().prop_map(Act::Sign),
+        2 => node.clone().prop_map(Act::Revoke),
+        2 => node.clone().prop_map(Act::Clean),
+        1 => node.clone().prop_map(Act::Renew),
+        1 => node.prop_map(Act::Request),
+        1 => Just(Act::Resign),
+    ];
+    proptest::collection::vec((any::<bool>(), act), 1..16)
+}
+
+/// Does it; the serial that was issued, if one was.
+fn perform(ca: &mut TestCa, act: &Act) -> Option<u64> {
+    let name = |node: &u8| format!("n{node}.test");
+    let is_signed =
+        |ca: &TestCa, node: &u8| ca.dir().join(format!("signed/{}.pem", name(node))).exists();
+    match act {
+        Act::Sign(node) => Some(ca.sign(&name(node)).unwrap()),
+        Act::Renew(node) if is_signed(ca, node) => Some(ca.renew(&name(node)).unwrap()),
+        Act::Revoke(node) if is_signed(ca, node) => {
+            ca.revoke(&name(node)).unwrap();
+            None
+        }
+        Act::Clean(node) if is_signed(ca, node) => {
+            ca.clean(&name(node)).unwrap();
+            None
+        }
+        Act::Request(node) => {
+            ca.request(&name(node)).unwrap();
+            None
+        }
+        Act::Resign => {
+            ca.resign_crl(&[]).unwrap();
+            None
+        }
+        Act::Revoke(_) | Act::Clean(_) | Act::Renew(_) => None,
+    }
+}
+
+fn revoked(dir: &Path) -> BTreeSet<Serial> {
+    our_crl(dir).revoked.keys().copied().collect()
+}
+
+fn issued(dir: &Path) -> BTreeSet<Serial> {
+    snap(dir).inventory().unwrap().serials().collect()
+}
+
+/// What stands in signed/: since when, and with which serial.
+fn signed(dir: &Path) -> BTreeMap<String, (Timestamp, Serial)> {
+    snap(dir)
+        .signed()
+        .map(|(name, cert)| (name.to_string(), (cert.not_before, cert.serial)))
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_split_brain_ends_in_one_ca(acts in acts(), shares_counter in any::<bool>()) {
+        let mut split = Split::new(shares_counter);
+        let (mut by_a, mut by_b) = (BTreeSet::new(), BTreeSet::new());
+        for (hour, (is_a, act)) in acts.iter().enumerate() {
+            split.at(i64::try_from(hour).unwrap() + 1);
+            let (ca, by) = if *is_a { (&mut split.a, &mut by_a) } else { (&mut split.b, &mut by_b) };
+            by.extend(perform(ca, act).map(|number| serial(u32::try_from(number).unwrap())));
+        }
+        let contested: BTreeSet<Serial> = by_a.intersection(&by_b).copied().collect();
+        prop_assert!(shares_counter || contested.is_empty());
+        let (a, b) = (split.a.dir().to_owned(), split.b.dir().to_owned());
+        let (revoked_a, revoked_b) = (revoked(&a), revoked(&b));
+        let (signed_a, signed_b) = (signed(&a), signed(&b));
+        let all_issued: BTreeSet<Serial> = issued(&a).union(&issued(&b)).copied().collect();
+        let numbers = [our_crl(&a).number, our_crl(&b).number];
+
+        let plan = split.merge();
+        let explained = |rule: &str| rule == "cert-older" || !contested.is_empty() && rule.ends_with("-collision");
+        prop_assert!(plan.conflicts.iter().all(|conflict| explained(conflict.rule.name())), "{}", plan);
+        split.apply(&plan);
+
+        // What either revoked is revoked, but for what is another certificate here.
+        let imported: BTreeSet<Serial> = revoked_a.difference(&contested).copied().collect();
+        let expected: BTreeSet<Serial> = revoked_b.union(&imported).copied().collect();
+        prop_assert_eq!(revoked(&b), expected.clone());
+        prop_assert_eq!(issued(&b), all_issued);
+        let number = our_crl(&b).number;
+        prop_assert!(number >= numbers[1]);
+        if expected != revoked_b {
+            prop_assert!(numbers.iter().all(|before| *before < number));
+        }
+        // No good certificate is lost: it stands, or a good one of its name that is no older.
+        let after = signed(&b);
+        let of_a = signed_a.iter().filter(|(_, (_, serial))| !contested.contains(serial));
+        for (name, (since, serial)) in of_a.chain(&signed_b) {
+            if !expected.contains(serial) {
+                let (stands_since, stands) = after[name];
+                prop_assert!(!expected.contains(&stands) && (stands_since, stands) >= (*since, *serial), "{}", name);
+            }
+        }
+        // Nothing of what is contested came in from there.
+        for (name, (since, serial)) in &after {
+            if contested.contains(serial) {
+                prop_assert_eq!(signed_b.get(name), Some(&(*since, *serial)));
+            }
+        }
+        prop_assert!(split.merge().is_empty(), "{}", split.merge());
+        // The next serial is above all that was issued here or comes from there.
+        let next = snap(&b).serial().unwrap();
+        prop_assert!(issued(&b).iter().all(|serial| *serial < next));
+
+        if contested.is_empty() {
+            // The returning host follows, and both ways there is nothing left to say.
+            let follow = rules().max_deletes(100);
+            let back = pefo_ca::plan(&snap(&a), &snap(&b), &follow);
+            prop_assert_eq!(&back.conflicts, &[], "{}", back);
+            apply_to(&a, &back);
+            prop_assert_eq!(revoked(&a), expected);
+            prop_assert_eq!(issued(&a), issued(&b));
+            prop_assert_eq!(our_crl(&a), our_crl(&b));
+            for (here, there) in [(&a, &b), (&b, &a)] {
+                let plan = pefo_ca::plan(&snap(here), &snap(there), &follow);
+                prop_assert_eq!(&plan.conflicts, &[], "{}", plan);
+                prop_assert!(!plan.to_string().contains("crl.pem"), "{}", plan);
+            }
+        }
+    }
+}
