@@ -122,7 +122,7 @@ pub(crate) fn fingerprint_of(der: &[u8]) -> String {
 /// A block of serials far above everything the source has issued or will soon.
 ///
 /// # Errors
-/// As [`fresh_block`](crate::takeover::fresh_block).
+/// As [`fresh_block`].
 pub fn block_for(source: &Snapshot) -> Result<SerialBlock> {
     fresh_block([source], &KnownSerials::default())
 }

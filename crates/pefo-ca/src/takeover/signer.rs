@@ -354,7 +354,53 @@ fn readback(message: impl fmt::Display) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use pefo_testkit::ca::{CaOptions, Keys, TestCa};
+
     use super::*;
+    use crate::cert::CaChain;
+
+    #[test]
+    fn a_crl_that_does_not_say_what_was_asked_is_not_handed_out() {
+        let root = tempfile::tempdir().unwrap();
+        let ca = TestCa::create(root.path(), CaOptions::default().keys(Keys::Ecdsa)).unwrap();
+        let read = |name: &str| std::fs::read(ca.dir().join(name)).unwrap();
+        let chain = CaChain::from_pem(&read("ca_crt.pem")).unwrap();
+        let signer = CrlSigner::new(&read("ca_key.pem"), chain.signing()).unwrap();
+        let now = Timestamp::from_unix_seconds(1_795_350_600).unwrap();
+        let later = Timestamp::from_unix_seconds(1_795_350_601).unwrap();
+        let revoked = |date, reason| {
+            let revocation = Revocation { date, reason };
+            BTreeMap::from([(Serial::from(2), revocation)])
+        };
+        let asked = CrlContent::new(Serial::from(1), revoked(now, Some(1)), now);
+        let list = signer.sign(&asked).unwrap();
+        assert!(signer.read_back(list.der(), &asked).is_ok());
+        let with = |change: &dyn Fn(&mut CrlContent)| {
+            let mut other = asked.clone();
+            change(&mut other);
+            let refused = signer.read_back(list.der(), &other).unwrap_err();
+            assert_eq!(refused.rule(), Some("crl-readback"));
+        };
+        with(&|other| other.number = Serial::from(2));
+        with(&|other| other.revoked = BTreeMap::new());
+        with(&|other| other.revoked = revoked(later, Some(1)));
+        with(&|other| other.revoked = revoked(now, Some(2)));
+        with(&|other| other.this_update = later);
+        with(&|other| other.next_update = later);
+        let mut torn = list.der().to_vec();
+        *torn.last_mut().unwrap() ^= 1;
+        let refused = signer.read_back(&torn, &asked).unwrap_err();
+        assert_eq!(refused.rule(), Some("crl-readback"));
+        // Another signature over the same words, by a signer that has the name or the key wrong.
+        for (name_der, key_id) in [
+            (signer.key_id.clone(), signer.key_id.clone()),
+            (signer.name_der.clone(), vec![7; 20]),
+        ] {
+            let mut wrong = CrlSigner::new(&read("ca_key.pem"), chain.signing()).unwrap();
+            (wrong.name_der, wrong.key_id) = (name_der, key_id);
+            assert!(wrong.sign(&asked).is_err());
+        }
+    }
 
     #[test]
     fn five_years_later_is_the_same_day_and_the_28th_of_a_leap_days() {

@@ -242,10 +242,14 @@ fn another_cas_key_and_a_key_that_is_none_are_refused_and_never_shown() {
     assert_eq!(error.rule(), Some("ca-key-missing"));
 }
 
-/// A CA made by OpenSSL: certificate, and its key in one more form.
+/// A CA made by OpenSSL.
 fn foreign(dir: &Path, key: &[&str], name: &str, mask: &str) -> Option<()> {
+    foreign_with_id(dir, key, name, mask, "hash")
+}
+
+fn foreign_with_id(dir: &Path, key: &[&str], name: &str, mask: &str, id: &str) -> Option<()> {
     let config = format!(
-        "[req]\ndistinguished_name=dn\nstring_mask={mask}\nx509_extensions=ca\n[dn]\n[ca]\nbasicConstraints=critical,CA:true\nsubjectKeyIdentifier=hash\n"
+        "[req]\ndistinguished_name=dn\nstring_mask={mask}\nx509_extensions=ca\n[dn]\n[ca]\nbasicConstraints=critical,CA:true\nsubjectKeyIdentifier={id}\n"
     );
     std::fs::write(dir.join("req.cnf"), config).unwrap();
     let mut args = vec!["req", "-x509", "-nodes", "-keyout", "ca_key.pem"];
@@ -287,6 +291,28 @@ fn the_issuer_is_the_cas_name_to_the_byte_however_that_was_written() {
         let content = CrlContent::new(serial(3), revoked(&[(2, Some(1))]), timestamp());
         sign_and_check(root.path(), &load(root.path()).unwrap(), &content);
     }
+}
+
+#[test]
+fn the_key_identifier_is_the_cas_own_however_it_was_made_and_the_usual_one_where_it_has_none() {
+    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+    let content = CrlContent::new(serial(3), BTreeMap::new(), timestamp());
+    let root = tempfile::tempdir().unwrap();
+    let made = |id| foreign_with_id(root.path(), &key, "/CN=Puppet CA", "utf8only", id);
+    if made("01:02:03:04").is_none() {
+        return;
+    }
+    let signed = sign_and_check(root.path(), &load(root.path()).unwrap(), &content);
+    assert_eq!(signed.authority_key_id.as_deref(), Some(&[1, 2, 3, 4][..]));
+    made("none").unwrap();
+    let signer = load(root.path()).unwrap();
+    assert_eq!(signer.authority().subject_key_id, None);
+    let signed = signer.sign(&content).unwrap();
+    assert_eq!(
+        signed.authority_key_id.unwrap().len(),
+        20,
+        "SHA-1 of the key"
+    );
 }
 
 #[test]

@@ -103,6 +103,17 @@ fn one_name_signed_twice_under_one_serial_is_two_certificates() {
     let namings = Namings::of(&here, &there);
     assert!(namings.differ(serial(3)).is_some());
     assert_eq!(namings.differ(serial(2)), None, "known to both");
+    // Within one second, only the certificates themselves tell.
+    let names = |more: &'static str| ["twice.test", more];
+    pair.a.set_now(now());
+    b.set_now(now());
+    pair.a
+        .sign_with_alt_names("twice.test", &names("x.test"))
+        .unwrap();
+    b.sign_with_alt_names("twice.test", &names("y.test"))
+        .unwrap();
+    let (here, there) = (snap(&pair.b), snap(pair.a.dir()));
+    assert!(Namings::of(&here, &there).differ(serial(4)).is_some());
     assert_eq!(namings.differ(serial(99)), None, "known to none");
 }
 
@@ -165,8 +176,14 @@ proptest! {
         prop_assert_eq!(united.conflicts.len(), left_out);
         prop_assert!(local.keys().all(|number| united.revoked.contains_key(&serial(*number))));
         prop_assert!(united.number > serial(numbers.0) && united.number > serial(numbers.1));
-        for (number, (hour, _)) in &local {
-            prop_assert!(united.revoked[&serial(*number)].date <= at(*hour));
+        for (number, ours) in &local {
+            // The hours count backwards: of two, the greater is the earlier.
+            let (hour, reason) = match other.get(number) {
+                Some(theirs) if theirs.0 > ours.0 && !contested(number) => theirs,
+                _ => ours,
+            };
+            let (date, reason) = (at(*hour), Some(*reason));
+            prop_assert_eq!(united.revoked[&serial(*number)], Revocation { date, reason });
         }
         // And it can be signed.
         let content = CrlContent::new(united.number, united.revoked.clone(), timestamp());
