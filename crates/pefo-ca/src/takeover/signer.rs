@@ -300,22 +300,18 @@ fn ecdsa(octets: &[u8], authority: &Cert) -> Result<Key> {
         .as_ref()
         .and_then(|parameters| parameters.as_oid().ok())
         .map(|oid| oid.to_id_string());
-    let (signing, algorithm, length): (&'static EcdsaSigningAlgorithm, _, usize) =
-        match curve.as_deref() {
-            Some(P256) => (&ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_WITH_SHA256, 32),
-            Some(P384) => (&ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_WITH_SHA384, 48),
-            _ => {
-                return Err(unsupported(
-                    "is an EC key of another curve than P-256 and P-384",
-                ));
-            }
-        };
-    // Some writers leave leading zeros out, against RFC 5915 §3.
-    let mut scalar = vec![0; length.saturating_sub(octets.len())];
-    scalar.extend_from_slice(octets);
+    let (signing, algorithm): (&'static EcdsaSigningAlgorithm, _) = match curve.as_deref() {
+        Some(P256) => (&ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_WITH_SHA256),
+        Some(P384) => (&ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_WITH_SHA384),
+        _ => {
+            return Err(unsupported(
+                "is an EC key of another curve than P-256 and P-384",
+            ));
+        }
+    };
     EcdsaKeyPair::from_private_key_and_public_key(
         signing,
-        &scalar,
+        octets,
         &info.subject_public_key.data,
         &SystemRandom::new(),
     )

@@ -1,7 +1,8 @@
 //! Fresh serials.
 
+use pefo_ca::crl::{CrlBundle, Revocation};
 use pefo_ca::serial::SerialBlock;
-use pefo_ca::takeover::{KnownSerials, fresh_block};
+use pefo_ca::takeover::{CrlContent, KnownSerials, fresh_block};
 use proptest::prelude::*;
 
 use super::*;
@@ -39,6 +40,23 @@ fn a_certificate_without_a_row_and_a_revocation_without_a_certificate_count() {
         block(&[&pair.b, pair.a.dir()], &known).unwrap().first() > 0x40_0000,
         "every side counts"
     );
+}
+
+#[test]
+fn a_serial_that_an_ancestor_revoked_is_another_issuers() {
+    let pair = Pair::new();
+    let snapshot = snap(&pair.b);
+    let root_key = std::fs::read(pair.b.join("root_key.pem")).unwrap();
+    let root = CrlSigner::new(&root_key, snapshot.chain().unwrap().root()).unwrap();
+    let (date, reason) = (timestamp(), None);
+    let revoked = [(serial(0x7FFF_0000), Revocation { date, reason })].into();
+    let root_crl = root
+        .sign(&CrlContent::new(serial(1), revoked, timestamp()))
+        .unwrap();
+    let bundle = CrlBundle::of(vec![our_crl(&pair.b), root_crl]);
+    std::fs::write(pair.b.join("ca_crl.pem"), bundle.to_pem()).unwrap();
+    let fresh = block(&[&pair.b], &KnownSerials::default()).unwrap();
+    assert_eq!(fresh.first(), 0x11_0000);
 }
 
 #[test]

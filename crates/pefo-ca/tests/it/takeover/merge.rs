@@ -14,10 +14,17 @@ pub(super) struct Split {
 
 impl Split {
     /// Both know puppet-a.test (1) and node1.test (2).
-    pub(super) fn new(shares_counter: bool) -> Self {
+    fn new(shares_counter: bool) -> Self {
+        Self::of(shares_counter, &["node1.test"])
+    }
+
+    /// Both know puppet-a.test and these.
+    pub(super) fn of(shares_counter: bool, names: &[&str]) -> Self {
         let root = tempfile::tempdir().unwrap();
         let mut a = TestCa::create(&root.path().join("a"), options()).unwrap();
-        a.sign("node1.test").unwrap();
+        for name in names {
+            a.sign(name).unwrap();
+        }
         let dir = root.path().join("b");
         copy_tree(a.dir(), &dir).unwrap();
         if !shares_counter {
@@ -53,6 +60,11 @@ impl Split {
 
     fn holds(&self, name: &str) -> bool {
         self.b.dir().join(name).exists()
+    }
+
+    fn holds_same(&self, name: &str) -> bool {
+        let read = |ca: &TestCa| std::fs::read(ca.dir().join(name)).unwrap();
+        read(&self.a) == read(&self.b)
     }
 }
 
@@ -164,8 +176,7 @@ fn an_older_certificate_comes_in_where_an_operator_wants_it() {
     let plan = split.merge_with(rules().accept("cert-older"));
     assert_eq!((refused(&plan), plan.overruled.len()), (vec![], 1));
     split.apply(&plan);
-    let signed = |ca: &TestCa| std::fs::read(ca.dir().join("signed/both.test.pem")).unwrap();
-    assert_eq!(signed(&split.a), signed(&split.b));
+    assert!(split.holds_same("signed/both.test.pem"));
 }
 
 #[test]
@@ -199,6 +210,60 @@ fn a_certificate_renewed_there_replaces_the_older_one_here() {
     do       inventory.txt: 1 new row
     do       signed/node1.test.pem: replace (serial 0x0002 -> 0x0003)
     "#);
+}
+
+#[test]
+fn a_certificate_revoked_here_gives_way_to_a_good_one_from_there() {
+    let mut split = Split::new(false);
+    split.at(1);
+    split.a.sign("both.test").unwrap();
+    split.at(2);
+    split.b.sign("both.test").unwrap();
+    split.b.revoke("both.test").unwrap();
+    let plan = split.merge();
+    assert_eq!(refused(&plan), Vec::<&str>::new());
+    split.apply(&plan);
+    assert!(split.holds_same("signed/both.test.pem"));
+}
+
+#[test]
+fn a_node_cleaned_and_signed_anew_there_has_its_new_certificate_here() {
+    let mut split = Split::new(false);
+    split.at(1);
+    split.a.clean("node1.test").unwrap();
+    split.at(2);
+    split.a.sign("node1.test").unwrap();
+    let plan = split.merge();
+    assert_eq!(refused(&plan), Vec::<&str>::new());
+    split.apply(&plan);
+    assert!(split.holds_same("signed/node1.test.pem"));
+    assert!(our_crl(split.b.dir()).revoked.contains_key(&serial(2)));
+}
+
+#[test]
+fn what_was_only_revoked_here_stays_in_signed() {
+    let mut split = Split::new(false);
+    split.b.sign("node2.test").unwrap();
+    split.b.revoke("node2.test").unwrap();
+    split.apply(&split.merge());
+    assert!(split.holds("signed/node2.test.pem"));
+}
+
+#[test]
+fn of_two_requests_of_one_node_the_one_here_stays() {
+    let split = Split::new(false);
+    let other_dir = tempfile::tempdir().unwrap();
+    let mut other = TestCa::create(other_dir.path(), options().keys(Keys::Ecdsa)).unwrap();
+    other.request("node2.test").unwrap();
+    let path = "requests/node2.test.pem";
+    std::fs::copy(other.dir().join(path), split.a.dir().join(path)).unwrap();
+    other.request("node2.test").unwrap();
+    std::fs::copy(other.dir().join(path), split.b.dir().join(path)).unwrap();
+    let here = std::fs::read(split.b.dir().join(path)).unwrap();
+    let plan = split.merge();
+    assert_eq!(plan.notes.len(), 1, "{plan}");
+    split.apply(&plan);
+    assert_eq!(std::fs::read(split.b.dir().join(path)).unwrap(), here);
 }
 
 #[test]

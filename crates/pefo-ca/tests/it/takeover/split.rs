@@ -79,7 +79,7 @@ proptest! {
 
     #[test]
     fn a_split_brain_ends_in_one_ca(acts in acts(), shares_counter in any::<bool>()) {
-        let mut split = Split::new(shares_counter);
+        let mut split = Split::of(shares_counter, &["n0.test", "n1.test", "n2.test"]);
         let (mut by_a, mut by_b) = (BTreeSet::new(), BTreeSet::new());
         for (hour, (is_a, act)) in acts.iter().enumerate() {
             split.at(i64::try_from(hour).unwrap() + 1);
