@@ -55,7 +55,8 @@ const P384: &str = "1.3.132.0.34";
 /// How long a CRL is good for, in years, as puppetserver has it.
 const VALID_YEARS: i32 = 5;
 
-/// What a CRL shall say.
+/// What a CRL shall say: all that Puppet's own say. Extensions of entries other than the reason code (such
+/// as invalidityDate, §5.3.2) have no place in it and end with the CRL that had them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CrlContent {

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use pefo_ca::crl::Crl;
 use pefo_ca::serial::Serial;
-use pefo_ca::takeover::CrlSigner;
+use pefo_ca::takeover::{CrlSigner, MergePlan, MergeRules};
 
 use super::*;
 
@@ -58,4 +58,67 @@ fn openssl_verifies(dir: &Path, crls: &str) -> bool {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         output.status.success() && said.contains("verify OK")
     })
+}
+
+/// A CA that two hosts went on with: `a` comes back, `b` holds the reign.
+struct Split {
+    a: TestCa,
+    b: TestCa,
+    _root: TempDir,
+}
+
+impl Split {
+    /// Both know puppet-a.test (1) and node1.test (2).
+    fn new(shares_counter: bool) -> Self {
+        Self::of(shares_counter, &["node1.test"])
+    }
+
+    /// Both know puppet-a.test and these.
+    fn of(shares_counter: bool, names: &[&str]) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let mut a = TestCa::create(&root.path().join("a"), options()).unwrap();
+        for name in names {
+            a.sign(name).unwrap();
+        }
+        let dir = root.path().join("b");
+        copy_tree(a.dir(), &dir).unwrap();
+        if !shares_counter {
+            std::fs::write(dir.join("serial"), "110000").unwrap();
+        }
+        let b = a.twin(&dir).unwrap();
+        Self { a, b, _root: root }
+    }
+
+    /// Moves both to `hour` hours after the split.
+    fn at(&mut self, hour: i64) {
+        let moment = now() + time::Duration::hours(hour);
+        self.a.set_now(moment);
+        self.b.set_now(moment);
+    }
+
+    fn merge(&self) -> MergePlan {
+        self.merge_with(rules())
+    }
+
+    fn merge_with(&self, rules: PlanRules) -> MergePlan {
+        pefo_ca::takeover::merge(
+            &snap(self.b.dir()),
+            &snap(self.a.dir()),
+            &MergeRules::new(rules),
+        )
+    }
+
+    fn apply(&self, plan: &MergePlan) -> ApplyReport {
+        let plan = plan.sign(&signer(self.b.dir()), timestamp()).unwrap();
+        apply_to(self.b.dir(), &plan)
+    }
+
+    fn holds(&self, name: &str) -> bool {
+        self.b.dir().join(name).exists()
+    }
+
+    fn holds_same(&self, name: &str) -> bool {
+        let read = |ca: &TestCa| std::fs::read(ca.dir().join(name)).unwrap();
+        read(&self.a) == read(&self.b)
+    }
 }

@@ -1,72 +1,9 @@
 //! What a returning active brings, case by case.
 
-use pefo_ca::takeover::{MergePlan, MergeRules, merge};
+use pefo_ca::takeover::merge;
 use pefo_testkit::ca::{CrlOptions, Keys};
 
 use super::*;
-
-/// A CA that two hosts went on with: `a` comes back, `b` holds the reign.
-pub(super) struct Split {
-    pub(super) a: TestCa,
-    pub(super) b: TestCa,
-    _root: TempDir,
-}
-
-impl Split {
-    /// Both know puppet-a.test (1) and node1.test (2).
-    fn new(shares_counter: bool) -> Self {
-        Self::of(shares_counter, &["node1.test"])
-    }
-
-    /// Both know puppet-a.test and these.
-    pub(super) fn of(shares_counter: bool, names: &[&str]) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let mut a = TestCa::create(&root.path().join("a"), options()).unwrap();
-        for name in names {
-            a.sign(name).unwrap();
-        }
-        let dir = root.path().join("b");
-        copy_tree(a.dir(), &dir).unwrap();
-        if !shares_counter {
-            std::fs::write(dir.join("serial"), "110000").unwrap();
-        }
-        let b = a.twin(&dir).unwrap();
-        Self { a, b, _root: root }
-    }
-
-    /// Moves both to `hour` hours after the split.
-    pub(super) fn at(&mut self, hour: i64) {
-        let moment = now() + time::Duration::hours(hour);
-        self.a.set_now(moment);
-        self.b.set_now(moment);
-    }
-
-    pub(super) fn merge(&self) -> MergePlan {
-        self.merge_with(rules())
-    }
-
-    fn merge_with(&self, rules: PlanRules) -> MergePlan {
-        merge(
-            &snap(self.b.dir()),
-            &snap(self.a.dir()),
-            &MergeRules::new(rules),
-        )
-    }
-
-    pub(super) fn apply(&self, plan: &MergePlan) -> ApplyReport {
-        let plan = plan.sign(&signer(self.b.dir()), timestamp()).unwrap();
-        apply_to(self.b.dir(), &plan)
-    }
-
-    fn holds(&self, name: &str) -> bool {
-        self.b.dir().join(name).exists()
-    }
-
-    fn holds_same(&self, name: &str) -> bool {
-        let read = |ca: &TestCa| std::fs::read(ca.dir().join(name)).unwrap();
-        read(&self.a) == read(&self.b)
-    }
-}
 
 fn refused(plan: &MergePlan) -> Vec<&'static str> {
     plan.conflicts
@@ -132,6 +69,40 @@ fn a_merge_does_what_it_told_and_a_second_one_has_nothing_to_do() {
     assert!(openssl_verifies(split.b.dir(), "ca_crl.pem"));
     let again = split.merge();
     assert!(again.is_empty(), "{again}");
+}
+
+#[test]
+fn what_a_real_server_did_alone_is_merged() {
+    let (_root, before, after) = crate::sample::samples();
+    let plan = merge(&snap(&before), &snap(&after), &MergeRules::new(rules()));
+    insta::assert_snapshot!(plan, @r#"
+    do       serial: 0x0008 -> 0x0009
+    do       inventory.txt: 1 new row
+    do       signed/node6.lab.pem: add (serial 0x0008)
+    do       signed/node3.lab.pem: remove (serial 0x0004 was cleaned at the returning side)
+    do       requests/node7.lab.pem: add (pending at the returning side)
+    sign     ca_crl.pem: the CRL of CN=Puppet CA: lab, number 0 -> 1002, 2 more revoked: 0x0003, 0x0004
+    "#);
+    apply_to(&before, &plan.sign(&signer(&before), timestamp()).unwrap());
+    assert!(openssl_verifies(&before, "ca_crl.pem"));
+    let args = [
+        "verify",
+        "-crl_check_all",
+        "-CAfile",
+        "ca_crt.pem",
+        "-CRLfile",
+        "ca_crl.pem",
+    ];
+    let at = NOW.to_string();
+    for (node, is_good) in [("node6.lab", true), ("node2.lab", false)] {
+        let cert = format!("signed/{node}.pem");
+        let args: Vec<&str> = args.into_iter().chain(["-attime", &at, &cert]).collect();
+        if let Some(output) = openssl(&args, &before) {
+            assert_eq!(output.status.success(), is_good, "{node}: {output:?}");
+        }
+    }
+    let again = merge(&snap(&before), &snap(&after), &MergeRules::new(rules()));
+    insta::assert_snapshot!(again, @"nothing to do");
 }
 
 #[test]

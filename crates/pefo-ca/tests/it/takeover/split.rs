@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::merge::Split;
 use super::*;
 
 #[derive(Debug, Clone)]
