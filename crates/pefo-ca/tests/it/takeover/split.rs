@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pefo_ca::serial::SerialBlock;
+use pefo_ca::takeover::{KnownSerials, ResignOptions, fresh_block, resign_for_takeover};
 use proptest::prelude::*;
 
 use super::*;
@@ -71,6 +73,61 @@ fn signed(dir: &Path) -> BTreeMap<String, (Timestamp, Serial)> {
         .signed()
         .map(|(name, cert)| (name.to_string(), (cert.not_before, cert.serial)))
         .collect()
+}
+
+#[test]
+fn a_promoted_host_takes_in_the_old_active_and_is_followed_by_it() {
+    let mut split = Split::of(false, &["n0.test", "n1.test"]);
+    let (a, b) = (split.a.dir().to_owned(), split.b.dir().to_owned());
+    let signer = signer(&b);
+    // Promotion: serials of its own, and a CRL above any that nobody saw.
+    let known = KnownSerials::default().source_counter(snap(&a).serial());
+    let block = fresh_block([&snap(&b)], &known).unwrap();
+    std::fs::write(b.join("serial"), format!("{:04X}", block.first())).unwrap();
+    let bundle = snap(&b).ca_crl().unwrap().clone();
+    let resigned = resign_for_takeover(&bundle, &signer, &ResignOptions::new(timestamp()));
+    std::fs::write(b.join("ca_crl.pem"), resigned.unwrap().to_pem()).unwrap();
+    // The old active had signed and revoked once more.
+    split.at(1);
+    split.a.sign("late.test").unwrap();
+    split.a.revoke("n0.test").unwrap();
+    let issued_here = split.b.sign("new.test").unwrap();
+    assert!(block.contains(serial(u32::try_from(issued_here).unwrap())));
+
+    let plan = split.merge_with(rules().block(block));
+    insta::assert_snapshot!(plan, @r#"
+    do       inventory.txt: 1 new row
+    do       signed/late.test.pem: add (serial 0x0004)
+    sign     ca_crl.pem: the CRL of CN=Puppet CA: test, number 1000 -> 2000, 1 more revoked: 0x0002
+    "#);
+    split.apply(&plan);
+    // As a spare, the old active gets a block of its own.
+    let own = fresh_block([&snap(&a), &snap(&b)], &KnownSerials::default()).unwrap();
+    let back = pefo_ca::plan(&snap(&a), &snap(&b), &rules().block(own));
+    insta::assert_snapshot!(back, @r#"
+    do       serial: 0x0005 -> 0x320000
+    do       inventory.txt: 1 new row
+    do       signed/new.test.pem: add (serial 0x210000)
+    do       ca_crl.pem: replace (the CRL of CN=Puppet CA: test, number 1 -> 2000, 0 more revoked)
+    "#);
+    apply_to(&a, &back);
+    assert_eq!(our_crl(&a), our_crl(&b));
+    assert_eq!(signed(&a), signed(&b));
+}
+
+#[test]
+fn a_full_block_holds_certificates_back_and_no_revocation() {
+    let mut split = Split::of(false, &["n0.test"]);
+    let block = SerialBlock::new(0x11_0000, 0x11_FFFF).unwrap();
+    std::fs::write(split.b.dir().join("serial"), "120000").unwrap();
+    split.at(1);
+    split.a.sign("n1.test").unwrap();
+    split.a.revoke("n0.test").unwrap();
+    let plan = split.merge_with(rules().block(block));
+    insta::assert_snapshot!(plan, @r#"
+    sign     ca_crl.pem: the CRL of CN=Puppet CA: test, number 0 -> 1001, 1 more revoked: 0x0002
+    refused  serial: every serial of this host's block, 0x110000 to 0x11FFFF, is issued [serial-exhausted]
+    "#);
 }
 
 proptest! {
