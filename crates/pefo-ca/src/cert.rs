@@ -4,14 +4,21 @@
 //! ([`Cert::verify_issued_by`]: issuer, key identifier and signature, RFC 5280 §4.1–4.2).
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use pefo_core::clock::Timestamp;
-use x509_parser::prelude::{
-    FromDer as _, ParsedExtension, X509Certificate, X509CertificationRequest, X509Name,
+use x509_parser::certificate::X509CertificateParser;
+use x509_parser::extensions::{AuthorityKeyIdentifier, KeyIdentifier};
+use x509_parser::nom::Parser as _;
+use x509_parser::oid_registry::{
+    OID_X509_COMMON_NAME, OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER,
+    OID_X509_EXT_SUBJECT_KEY_IDENTIFIER,
 };
+use x509_parser::prelude::{FromDer as _, X509Certificate, X509CertificationRequest, X509Name};
 use x509_parser::time::ASN1Time;
 
+use crate::authority::{Authority, SignatureScheme};
 use crate::malformed::Malformed;
 use crate::pem;
 use crate::serial::Serial;
@@ -22,6 +29,14 @@ pub struct Name(String);
 
 impl Name {
     pub(crate) fn of(name: &X509Name<'_>) -> Self {
+        // Nearly every name is a lone common name, and looking its type up costs more than parsing it.
+        let mut attributes = name.iter_attributes();
+        if let (Some(only), None) = (attributes.next(), attributes.next())
+            && *only.attr_type() == OID_X509_COMMON_NAME
+            && let Ok(text) = only.as_str()
+        {
+            return Self(format!("CN={text}"));
+        }
         Self(name.to_string())
     }
 
@@ -57,7 +72,10 @@ pub struct Cert {
     pub subject_key_id: Option<Vec<u8>>,
     /// Authority key identifier (§4.2.1.1).
     pub authority_key_id: Option<Vec<u8>>,
-    public_key: Vec<u8>,
+    public_key: Range<usize>,
+    signed_part: Range<usize>,
+    signature: Range<usize>,
+    signature_scheme: SignatureScheme,
 }
 
 impl Cert {
@@ -84,12 +102,14 @@ impl Cert {
         let mut subject_key_id = None;
         let mut authority_key_id = None;
         for extension in cert.extensions() {
-            match extension.parsed_extension() {
-                ParsedExtension::SubjectKeyIdentifier(id) => subject_key_id = Some(id.0.to_vec()),
-                ParsedExtension::AuthorityKeyIdentifier(id) => {
-                    authority_key_id = id.key_identifier.as_ref().map(|id| id.0.to_vec());
+            if extension.oid == OID_X509_EXT_SUBJECT_KEY_IDENTIFIER {
+                if let Ok((_, id)) = KeyIdentifier::from_der(extension.value) {
+                    subject_key_id = Some(id.0.to_vec());
                 }
-                _ => {}
+            } else if extension.oid == OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER
+                && let Ok((_, id)) = AuthorityKeyIdentifier::from_der(extension.value)
+            {
+                authority_key_id = id.key_identifier.map(|id| id.0.to_vec());
             }
         }
         Ok(Self {
@@ -102,7 +122,10 @@ impl Cert {
             not_after: timestamp(cert.validity().not_after)?,
             subject_key_id,
             authority_key_id,
-            public_key: cert.public_key().raw.to_vec(),
+            public_key: place(der, cert.public_key().raw)?,
+            signed_part: place(der, cert.tbs_certificate.as_ref())?,
+            signature: place(der, &cert.signature_value.data)?,
+            signature_scheme: SignatureScheme::of(&cert.signature_algorithm),
         })
     }
 
@@ -113,7 +136,25 @@ impl Cert {
 
     /// The DER of its SubjectPublicKeyInfo.
     pub fn public_key(&self) -> &[u8] {
-        &self.public_key
+        self.part(&self.public_key)
+    }
+
+    /// The DER of its TBSCertificate: what the signature is over.
+    pub(crate) fn signed_part(&self) -> &[u8] {
+        self.part(&self.signed_part)
+    }
+
+    pub(crate) fn signature(&self) -> &[u8] {
+        self.part(&self.signature)
+    }
+
+    pub(crate) fn signature_scheme(&self) -> SignatureScheme {
+        self.signature_scheme
+    }
+
+    fn part(&self, place: &Range<usize>) -> &[u8] {
+        // A place that was found in this very DER.
+        self.der.get(place.clone()).unwrap_or_default()
     }
 
     /// Whether it has expired at `now`.
@@ -122,31 +163,12 @@ impl Cert {
     }
 
     /// Checks that `authority` issued it: issuer name, key identifier where both say one, signature.
-    /// Dates are not its business.
+    /// Dates are not its business. For many certificates of one CA, see [`Authority`].
     ///
     /// # Errors
     /// `cert-unknown-issuer`, saying which of the three.
     pub fn verify_issued_by(&self, authority: &Self) -> Result<(), Malformed> {
-        let unknown = |what: String| Err(Malformed::new("cert-unknown-issuer", what));
-        if self.issuer != authority.subject {
-            return unknown(format!(
-                "issued by {}, not by {}",
-                self.issuer, authority.subject
-            ));
-        }
-        if let (Some(says), Some(is)) = (&self.authority_key_id, &authority.subject_key_id)
-            && says != is
-        {
-            return unknown(format!("names another key of {}", authority.subject));
-        }
-        let parsed_authority = parse_certificate(&authority.der)?;
-        match parse_certificate(&self.der)?.verify_signature(Some(parsed_authority.public_key())) {
-            Ok(()) => Ok(()),
-            Err(error) => unknown(format!(
-                "the signature is not {}'s: {error}",
-                authority.subject
-            )),
-        }
+        Authority::of(authority)?.verify(self)
     }
 }
 
@@ -250,12 +272,23 @@ impl Request {
     }
 }
 
+/// Parses a certificate, its extensions left as bytes: few of them matter here.
 pub(crate) fn parse_certificate(der: &[u8]) -> Result<X509Certificate<'_>, Malformed> {
-    match X509Certificate::from_der(der) {
+    let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
+    match parser.parse(der) {
         Ok(([], cert)) => Ok(cert),
         Ok(_) => Err(Malformed::new("cert-der", "bytes follow the certificate")),
         Err(error) => Err(Malformed::new("cert-der", error.to_string())),
     }
+}
+
+/// Where in `whole` its part stands.
+fn place(whole: &[u8], part: &[u8]) -> Result<Range<usize>, Malformed> {
+    let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr());
+    let place = start.map(|start| start..start.saturating_add(part.len()));
+    place
+        .filter(|place| place.end <= whole.len())
+        .ok_or_else(|| Malformed::new("cert-der", "is not in one piece"))
 }
 
 pub(crate) fn timestamp(time: ASN1Time) -> Result<Timestamp, Malformed> {
@@ -267,4 +300,38 @@ fn single_common_name(name: &X509Name<'_>) -> Option<String> {
     let mut names = name.iter_common_name();
     let first = names.next()?.as_str().ok()?.to_owned();
     names.next().is_none().then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_reads_as_the_parser_spells_it() {
+        // A lone common name takes a way of its own.
+        let common = |tag: u8, text: &[u8]| {
+            let length = u8::try_from(text.len()).unwrap();
+            let value = [&[0x06, 3, 0x55, 4, 3, tag, length][..], text].concat();
+            let attribute = [&[0x30, length + 7][..], &value].concat();
+            [&[0x31, length + 9][..], &attribute].concat()
+        };
+        let name_of = |parts: &[Vec<u8>]| {
+            let parts = parts.concat();
+            [&[0x30, u8::try_from(parts.len()).unwrap()][..], &parts].concat()
+        };
+        let (utf8, printable, t61, integer) = (0x0c, 0x13, 0x14, 0x02);
+        for parts in [
+            vec![common(utf8, b"Puppet CA: lab")],
+            vec![common(printable, b"node1.lab")],
+            vec![common(t61, b"old")],
+            vec![common(integer, b"7")],
+            vec![common(utf8, b"a, CN=b")],
+            vec![common(utf8, b"a"), common(utf8, b"b")],
+            vec![],
+        ] {
+            let der = name_of(&parts);
+            let (_, name) = X509Name::from_der(&der).unwrap();
+            assert_eq!(Name::of(&name).as_str(), name.to_string());
+        }
+    }
 }

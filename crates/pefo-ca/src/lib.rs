@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`layout`] | where the cadir is, whose it is, and whether it is one we may touch |
 //! | [`serial`], [`inventory`], [`cert`], [`crl`], [`key`], [`pem`] | parsers; errors say line and rule |
+//! | [`authority`] | checks signatures under the CA |
 //! | [`snapshot`] | everything that matters, read in an order that cannot catch a half-done signature |
 //! | [`index`] | certificates by serial, rows by name |
 //! | [`exclude`] | certnames that stay out of it |
@@ -23,6 +24,7 @@
 //! network, prints nothing and changes disks through [`pefo_core::disk`] only.
 
 pub mod apply;
+pub mod authority;
 pub mod cert;
 pub mod crl;
 mod detect;
@@ -32,6 +34,7 @@ pub mod inventory;
 pub mod key;
 pub mod layout;
 pub mod malformed;
+pub mod parallel;
 pub mod pem;
 pub mod plan;
 pub mod seed;
@@ -46,6 +49,7 @@ pub use apply::{ApplyOptions, ApplyReport, apply};
 pub use exclude::Exclusions;
 pub use layout::{CaLayout, DetectOptions, Series};
 pub use malformed::Malformed;
+pub use parallel::Threads;
 pub use plan::{Conflict, Plan, PlanRules, Rule, SerialMode, plan};
 pub use seed::{SeedKey, SeedOptions, SeedReport, ca_fingerprint, seed};
 pub use serial::{Serial, SerialBlock};

@@ -9,6 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::malformed::Malformed;
 
+/// A certificate's base64 takes no more, mostly.
+const BODY_BYTES: usize = 4096;
+
 /// One block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
@@ -36,7 +39,11 @@ pub fn blocks(bytes: &[u8]) -> Result<Vec<Block>, Malformed> {
                 let label = boundary(line, "BEGIN").ok_or_else(|| {
                     Malformed::new("pem-torn", "neither a block's beginning nor text").at(number)
                 })?;
-                open = Some((number, label, String::new()));
+                open = Some((
+                    number,
+                    label,
+                    String::with_capacity(bytes.len().min(BODY_BYTES)),
+                ));
             }
             None => {}
             Some((begin, label, body)) if line.starts_with('-') => {

@@ -155,10 +155,15 @@ pub(crate) fn names(
         Err(error) => return Err(Error::io("examine", &dir, error)),
     }
     let mut names = Names::default();
-    let walk = walkdir::WalkDir::new(&dir).min_depth(1).max_depth(1);
-    for entry in walk.sort_by_file_name() {
+    // Sorted here: walkdir takes each path apart again for each comparison.
+    let mut found = Vec::new();
+    for entry in walkdir::WalkDir::new(&dir).min_depth(1).max_depth(1) {
         let entry = entry.map_err(|error| Error::io("list", &dir, error.into()))?;
-        let name = entry.file_name().to_string_lossy();
+        found.push(entry.file_name().to_owned());
+    }
+    found.sort_unstable();
+    for name in found {
+        let name = name.to_string_lossy();
         if is_server_temp_name(&name) || is_temp_name(&name) {
             continue;
         }

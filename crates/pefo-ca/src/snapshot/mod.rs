@@ -28,6 +28,7 @@ use crate::exclude::Exclusions;
 use crate::inventory::Inventory;
 use crate::layout::CaLayout;
 use crate::malformed::Malformed;
+use crate::parallel::Threads;
 use crate::serial::Serial;
 use crate::source::Change;
 
@@ -44,6 +45,8 @@ pub struct SnapshotOptions {
     pub attempts: u32,
     /// How long to wait before that.
     pub wait: Duration,
+    /// How many threads read and parse files; the outcome is the same.
+    pub threads: Threads,
 }
 
 impl Default for SnapshotOptions {
@@ -52,6 +55,7 @@ impl Default for SnapshotOptions {
             exclude: Exclusions::new(),
             attempts: 5,
             wait: Duration::from_millis(50),
+            threads: Threads::default(),
         }
     }
 }
@@ -68,6 +72,13 @@ impl SnapshotOptions {
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
+        self
+    }
+
+    /// Sets how many threads read and parse.
+    #[must_use]
+    pub fn threads(mut self, threads: Threads) -> Self {
+        self.threads = threads;
         self
     }
 }
@@ -168,6 +179,15 @@ impl Snapshot {
     ) -> Result<Self> {
         let overlay = overlay::of(dir, changes)?;
         read::Reader::still(dir, options).over(overlay).read()
+    }
+
+    /// As [`Snapshot::read_dir`], beside a snapshot of a directory that mostly holds the same: a file
+    /// with the same bytes is kept once and parsed once. The outcome does not depend on `known`.
+    ///
+    /// # Errors
+    /// As [`Snapshot::read`].
+    pub fn read_dir_beside(dir: &Path, options: &SnapshotOptions, known: &Self) -> Result<Self> {
+        read::Reader::still(dir, options).knowing(known).read()
     }
 
     /// Gives files the permission bits that were recorded of them at their source: a staged copy keeps

@@ -26,7 +26,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pefo_ca::{
-    ApplyOptions, ApplyReport, CaLayout, Plan, PlanRules, Snapshot, SnapshotOptions, apply, plan,
+    ApplyOptions, ApplyReport, CaLayout, Plan, PlanRules, Snapshot, SnapshotOptions, Threads,
+    apply, plan,
 };
 use pefo_core::clock::{FixedClock, Timestamp};
 use pefo_core::disk::Disk;

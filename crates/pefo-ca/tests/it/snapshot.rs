@@ -114,3 +114,50 @@ fn a_missing_directory_is_an_error_and_a_bare_one_is_empty() {
         Some("ca-source-empty")
     );
 }
+
+/// A CA of more files than one thread takes, some of which are no certificates.
+fn many() -> Pair {
+    let mut pair = Pair::with(options().keys(pefo_testkit::ca::Keys::Ecdsa));
+    let signed = pair.a.dir().join("signed");
+    let pem = std::fs::read(signed.join("node1.test.pem")).unwrap();
+    for number in 0..70_usize {
+        let kept = if number % 9 == 0 { number } else { pem.len() };
+        std::fs::write(signed.join(format!("n{number}.test.pem")), &pem[..kept]).unwrap();
+    }
+    std::fs::create_dir(signed.join("n70.test.pem")).unwrap();
+    std::fs::write(signed.join("N71.test.pem"), &pem).unwrap();
+    pair.a.request("node2.test").unwrap();
+    pair
+}
+
+#[test]
+fn how_many_threads_read_makes_no_difference() {
+    let pair = many();
+    let read_by = |threads| {
+        let options = SnapshotOptions::default().threads(Threads::new(threads));
+        let still = Snapshot::read_dir(pair.a.dir(), &options).unwrap();
+        let layout = CaLayout::at(pair.a.dir()).unwrap();
+        let live = Snapshot::read(&layout, &options, &clock()).unwrap();
+        format!("{still:#?}\n{live:#?}")
+    };
+    let alone = read_by(1);
+    assert!(alone.contains("pem-torn") && alone.contains("name-refused"));
+    for threads in [2, 3, 8] {
+        assert_eq!(read_by(threads), alone, "with {threads} threads");
+    }
+}
+
+#[test]
+fn what_is_known_of_another_directory_makes_no_difference() {
+    let pair = many();
+    let other = pair.root.path().join("other");
+    copy_tree(pair.a.dir(), &other).unwrap();
+    let torn = std::fs::read(other.join("signed/n2.test.pem")).unwrap();
+    std::fs::write(other.join("signed/n2.test.pem"), &torn[..torn.len() / 2]).unwrap();
+    std::fs::remove_file(other.join("signed/n3.test.pem")).unwrap();
+    std::fs::write(other.join("serial"), "0099").unwrap();
+    let (known, plain) = (snap(pair.a.dir()), snap(&other));
+    let options = SnapshotOptions::default();
+    let beside = Snapshot::read_dir_beside(&other, &options, &known).unwrap();
+    assert_eq!(format!("{beside:#?}"), format!("{plain:#?}"));
+}
