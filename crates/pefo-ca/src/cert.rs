@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use pefo_core::clock::Timestamp;
+use serde::Serialize;
 use x509_parser::certificate::X509CertificateParser;
 use x509_parser::extensions::{AuthorityKeyIdentifier, KeyIdentifier};
 use x509_parser::nom::Parser as _;
@@ -24,7 +25,8 @@ use crate::pem;
 use crate::serial::Serial;
 
 /// A distinguished name; equal where it reads the same, whatever string type encodes it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
 pub struct Name(String);
 
 impl Name {

@@ -17,6 +17,7 @@
 //! | [`source`] | a source's CA followed change by change, each look as the steps of a batch |
 //! | [`seed`](mod@seed) | an empty standby gets the CA whole, by one rename |
 //! | [`takeover`] | the promoted host: serials of its own, CRLs signed anew, a returning active merged |
+//! | [`verify`] | would the standby serve the same, and is a CA sound by itself; pure |
 //! | [`watch`] | hints that something changed |
 //!
 //! Sources for what is said about Puppet here: puppetserver's `certificate_authority.clj`, the
@@ -43,6 +44,7 @@ pub mod snapshot;
 pub mod source;
 pub mod standby;
 pub mod takeover;
+pub mod verify;
 pub mod watch;
 
 pub use apply::{ApplyOptions, ApplyReport, apply};

@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod check;
 mod crash;
 mod crl;
 mod documentation;
@@ -20,6 +21,8 @@ mod snapshot;
 mod source;
 mod standby;
 mod takeover;
+mod verify;
+mod verify_model;
 mod watch;
 
 use std::collections::BTreeMap;
