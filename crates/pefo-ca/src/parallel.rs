@@ -80,15 +80,12 @@ mod tests {
 
     #[test]
     fn the_work_is_shared_out() {
-        // Each waits for the other: one thread alone would not come back.
-        let both = std::sync::Barrier::new(2);
-        let items: Vec<usize> = (0..2 * LEAST_SHARE).collect();
-        let wait = |item: &usize| {
-            if item.is_multiple_of(LEAST_SHARE) {
-                both.wait();
-            }
-        };
-        assert_eq!(Threads::new(2).map(&items, wait).len(), items.len());
+        let items = vec![(); 3 * LEAST_SHARE];
+        let workers = Threads::new(3).map(&items, |()| thread::current().id());
+        let distinct: std::collections::HashSet<_> = workers.iter().collect();
+        assert_eq!(distinct.len(), 3);
+        let alone = Threads::new(3).map(&items[..LEAST_SHARE], |()| thread::current().id());
+        assert!(alone.iter().all(|worker| *worker == thread::current().id()));
     }
 
     #[test]

@@ -14,16 +14,14 @@ use crate::snapshot::{Part, Snapshot};
 /// Compares signed/.
 pub(super) fn certificates(draft: &mut Draft<'_>) {
     let (local, source) = (draft.local, draft.source);
-    if !source.has_signed_dir || !local.has_signed_dir {
-        let finding = if source.has_signed_dir {
-            Finding::Missing
-        } else {
-            Finding::SourceLacks
-        };
-        if source.has_signed_dir || local.has_signed_dir {
-            let item = Item::File { name: "signed" };
-            draft.note(item, finding, Held::Nothing, Held::Nothing);
-        }
+    let missing = match (local.has_signed_dir, source.has_signed_dir) {
+        (_, false) => Some(Finding::SourceLacks),
+        (false, true) => Some(Finding::Missing),
+        (true, true) => None,
+    };
+    if let Some(finding) = missing {
+        let item = Item::File { name: "signed" };
+        draft.note(item, finding, Held::Nothing, Held::Nothing);
     }
     let rewritten = rewritten(local, source);
     let extras = Extras::of(draft);

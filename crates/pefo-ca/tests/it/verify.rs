@@ -293,6 +293,46 @@ fn a_certificate_that_the_ca_never_signed_is_not_merely_only_here() {
 }
 
 #[test]
+fn a_counter_that_mirrors_covers_what_either_side_issued() {
+    let pair = Pair::new();
+    let mut spare = pair.a.twin(&pair.b).unwrap();
+    spare.sign_with_serial("puppet-b.test", 9).unwrap();
+    let said = |here: &str| {
+        edit(&pair, "serial", |_| here.to_owned());
+        let found = findings(&compared(&pair));
+        found
+            .into_iter()
+            .find(|found| found.starts_with("serial"))
+            .unwrap()
+    };
+    assert_eq!(said("0003"), "serial: behind");
+    assert_eq!(said("0009"), "serial: behind");
+    assert_eq!(said("000A"), "serial: ahead");
+}
+
+#[test]
+fn an_emptied_source_is_no_match() {
+    let pair = Pair::new();
+    let empty = tempfile::tempdir().unwrap();
+    let comparison = compare(&snap(&pair.b), &snap(empty.path()), &same_rules());
+    assert!(!comparison.is_same());
+    let defects: Vec<_> = comparison
+        .defects()
+        .map(|defect| defect.item.path())
+        .collect();
+    assert_eq!(
+        defects,
+        [
+            "ca_crl.pem",
+            "ca_crt.pem",
+            "inventory.txt",
+            "signed",
+            "serial"
+        ]
+    );
+}
+
+#[test]
 fn the_counter_of_a_block_is_judged_by_the_block() {
     let pair = Pair::new();
     let rules = same_rules().block(SerialBlock::new(0x100, 0x1ff).unwrap());
@@ -320,7 +360,7 @@ fn names_that_either_side_excludes_are_left_out_and_listed() {
     let mut pair = Pair::new();
     pair.a.sign("node2.test").unwrap();
     pair.follow();
-    std::fs::remove_file(pair.b.join("signed/node2.test.pem")).unwrap();
+    edit(&pair, "signed/node2.test.pem", |_| String::new());
     std::fs::write(pair.b.join("requests/node1.test.pem"), "").unwrap();
     assert_eq!(compared(&pair).defects().count(), 2);
     let exclude = |text: &str| Exclusions::new().with(name(text), "for the test");
