@@ -72,7 +72,7 @@ pub fn resign_for_takeover(
     let ours = own(bundle, authority).map_err(|conflict| conflict.to_error())?;
     let number = leap([ours.number, options.known_number], options.gap)
         .map_err(|conflict| conflict.to_error())?;
-    let content = CrlContent::new(number, ours.revoked.clone(), options.now);
+    let content = CrlContent::new(number, (*ours.revoked).clone(), options.now);
     let signed = signer.sign(&content)?;
     Ok(CrlBundle::of(
         std::iter::once(signed)

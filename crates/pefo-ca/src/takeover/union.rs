@@ -67,10 +67,12 @@ pub(super) fn unite(
     gap: u32,
 ) -> Result<CrlUnion, Conflict> {
     let number = leap([local.and_then(|local| local.number), other.number], gap)?;
-    let mut revoked = local.map(|local| local.revoked.clone()).unwrap_or_default();
+    let mut revoked = local
+        .map(|local| (*local.revoked).clone())
+        .unwrap_or_default();
     let mut imported = BTreeMap::new();
     let mut conflicts = Vec::new();
-    for (serial, theirs) in &other.revoked {
+    for (serial, theirs) in &*other.revoked {
         let difference = namings.differ(*serial);
         match (revoked.get_mut(serial), difference) {
             // Whose date it is depends on which certificate is meant.

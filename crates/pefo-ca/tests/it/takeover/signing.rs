@@ -64,7 +64,7 @@ fn a_signed_crl_verifies_and_says_what_was_asked_for_with_rsa_and_ecdsa() {
         let content = CrlContent::new(serial(4711), asked.clone(), timestamp());
         let signed = sign_and_check(ca.dir(), &signer(ca.dir()), &content);
         assert_eq!(
-            (signed.number, &signed.revoked),
+            (signed.number, &*signed.revoked),
             (Some(serial(4711)), &asked)
         );
         assert_eq!(signed.this_update, timestamp());
@@ -105,7 +105,7 @@ fn dates_from_2050_on_are_read_back_as_they_were_given() {
     );
     let content = CrlContent::new(serial(1), asked.clone(), late);
     let signed = sign_and_check(ca.dir(), &signer(ca.dir()), &content);
-    assert_eq!(signed.revoked, asked);
+    assert_eq!(*signed.revoked, asked);
     assert_eq!(
         signed.next_update.unwrap().to_string(),
         "2054-12-31T00:00:00Z"
@@ -132,7 +132,7 @@ fn the_real_servers_crl_is_signed_again_as_the_server_did() {
     let real = our_crl(&after);
     let signer = signer(&after);
     let next = real.next_update.unwrap();
-    let content = CrlContent::new(real.number.unwrap(), real.revoked.clone(), timestamp())
+    let content = CrlContent::new(real.number.unwrap(), (*real.revoked).clone(), timestamp())
         .dates(real.this_update, next);
     let signed = sign_and_check(&after, &signer, &content);
     // RSASSA-PKCS1-v1_5 gives one signature for one text: it is the server's own, to the byte.
