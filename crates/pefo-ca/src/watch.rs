@@ -29,18 +29,15 @@ pub enum Hint {
 }
 
 impl Hint {
-    /// Whether the change ends an act of the CA, so that what was collected can be sent: a certificate
-    /// in signed/, a CRL, or a request, which a spare may have to sign. A serial or an inventory row alone
-    /// is the middle of a signature; a request that goes is its end, which the certificate told already.
+    /// Whether the change ends an act of the CA, so that what was collected can be sent: a certificate in
+    /// signed/, or a CRL. A serial or an inventory row alone is the middle of a signature, and a request
+    /// that comes may be signed in the same moment: both wait for what ends it, or for quiet.
     pub fn closes_batch(&self) -> bool {
-        let (path, is_gone) = match self {
+        let path = match self {
             Self::Rescan => return true,
-            Self::Changed(path) => (path.as_str(), false),
-            Self::Gone(path) => (path.as_str(), true),
+            Self::Changed(path) | Self::Gone(path) => path.as_str(),
         };
-        path.starts_with("signed/")
-            || (path.starts_with("requests/") && !is_gone)
-            || matches!(path, "ca_crl.pem" | "infra_crl.pem")
+        path.starts_with("signed/") || matches!(path, "ca_crl.pem" | "infra_crl.pem")
     }
 }
 

@@ -28,6 +28,8 @@ use crate::pipeline::{ca, steps};
 
 /// A CA that cannot be followed is looked at again after this.
 const AGAIN: Duration = Duration::from_secs(1);
+/// What ends no act of the CA waits this long for what does.
+const QUIET: Duration = Duration::from_millis(50);
 /// So many positions are given out for one write to the disk.
 const RESERVED: u64 = 1000;
 /// The files of which the next version crosses as a difference.
@@ -136,7 +138,7 @@ impl Source<'_> {
     fn follow(&mut self, watcher: &mut Watcher, outbox: &Outbox) -> Result<Error> {
         let mut hints: Vec<Hint> = Vec::new();
         loop {
-            let came = watcher.next(HEARTBEAT)?;
+            let came = watcher.next(if hints.is_empty() { HEARTBEAT } else { QUIET })?;
             let is_idle = came.is_none();
             hints.extend(came);
             drain(watcher, &mut hints)?;
@@ -145,7 +147,8 @@ impl Source<'_> {
                 return Ok(outbox.over().unwrap_or_else(over));
             }
             let closes = hints.iter().any(Hint::closes_batch);
-            // What ends no act of the CA goes along with what does; or when all is quiet.
+            // What ends no act of the CA goes along with what does, or once all is quiet: a request that
+            // nobody signs at once is to be there when the spare has to.
             if !closes && outbox.wanting().is_empty() && !(is_idle && !hints.is_empty()) {
                 continue;
             }

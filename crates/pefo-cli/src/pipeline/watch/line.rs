@@ -49,6 +49,8 @@ struct Known {
     has: Option<Digest>,
     /// The last generation that it got.
     sent: Option<Position>,
+    /// Whether that is noted on disk.
+    noted: bool,
     /// The last full one, and when.
     full: Option<(Position, Timestamp)>,
     course: Course,
@@ -60,6 +62,7 @@ impl Line<'_> {
         let mut known = Known {
             has: None,
             sent: None,
+            noted: true,
             full: None,
             course: Course::default(),
         };
@@ -150,22 +153,30 @@ impl Line<'_> {
             known.full = Some((position, self.host.clock.now()));
         }
         tracing::debug!(%position, peer = %self.peer.certname, "sent");
-        // What comes right behind it is noted with the last one.
-        if !self.outbox.is_empty(self.queue) {
+        known.noted = false;
+        Ok(())
+    }
+
+    /// Notes what the peer has received, where that is new: for the next start, and for `pefo status`.
+    fn note(&self, known: &mut Known) -> Result<()> {
+        let (Some(position), Some(state), false) = (known.sent, known.has, known.noted) else {
             return Ok(());
-        }
+        };
         let delivered = Delivered {
             position,
-            state: parcel.to,
+            state,
             time: self.host.clock.now(),
         };
         let path = self.host.delivered_path(&self.peer.certname, &DataSet::Ca);
-        self.host.store_json(&path, &delivered, 0o600)
+        self.host.store_json(&path, &delivered, 0o600)?;
+        known.noted = true;
+        Ok(())
     }
 
     /// Says that this host is alive, and hears what the peer has made of what it got.
     fn beat<D: Dial>(&self, link: &mut Link<D>, known: &mut Known) -> Result<()> {
         self.host.require(Role::Active)?;
+        self.note(known)?;
         let heartbeat = push::heartbeat(self.host, self.me, self.key, self.reign, self.peer)?;
         let ack = link.with(|connection| {
             connection.heartbeat(&heartbeat)?;

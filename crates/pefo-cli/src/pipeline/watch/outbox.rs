@@ -164,15 +164,6 @@ impl Outbox {
         }
     }
 
-    /// Whether nothing waits for a peer.
-    pub(super) fn is_empty(&self, peer: usize) -> bool {
-        let slots = self.lock();
-        slots
-            .slots
-            .get(peer)
-            .is_none_or(|slot| slot.queue.is_empty())
-    }
-
     /// A peer's thread has ended; it is over where that was the last one, or where nobody may go on.
     pub(super) fn end(&self, peer: usize, error: Error, ends_all: bool) {
         let mut slots = self.lock();
