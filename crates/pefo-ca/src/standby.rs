@@ -1,6 +1,6 @@
 //! A standby's CA and what it knows of its source, so that one event costs what it changes.
 //!
-//! [`plan`](crate::plan()) compares two whole CAs. A [`Standby`] is made once from such a comparison and
+//! [`plan`](crate::plan()) compares two whole CAs. A [`Standby`] is made once after such a comparison and
 //! then follows: for each batch it cuts out of both sides what the rules can ask for, and hands these two
 //! slices to the same [`plan`](crate::plan()). What it guarantees:
 //!
@@ -27,7 +27,7 @@ use crate::layout::CaLayout;
 use crate::plan::{Action, Plan, PlanRules, SerialMode, plan};
 use crate::serial::{MAX_COUNTER, Serial};
 use crate::snapshot::files::{self, INVENTORY, Stamp, certname_of};
-use crate::snapshot::{FileEntry, Part, Snapshot};
+use crate::snapshot::{FileEntry, Outline, Part, Snapshot};
 use crate::source::Change;
 
 use rows::RowIndex;
@@ -126,61 +126,60 @@ impl Stamps {
 }
 
 impl Standby {
-    /// After `local` and `source` were compared as wholes, and `plan`, which that gave, was applied.
-    /// `stamps` are of before `local` was read. `None` where the local CA is not whole enough to follow by
-    /// events.
+    /// Begins to follow: `local` was brought in step with `source` and was read after that, `stamps` being
+    /// of before it was read. `None` where it is not whole enough to follow by events.
     ///
     /// # Errors
-    /// `Invalid`, never with what a comparison let pass.
-    pub fn after(
+    /// `Invalid`, never for a name that was read.
+    pub fn of(
         layout: &CaLayout,
         stamps: Stamps,
-        (local, source): (&Snapshot, &Snapshot),
-        plan: &Plan,
+        local: Outline,
+        source: Outline,
     ) -> Result<Option<Self>> {
-        let (Some(chain), Part::Read(_), None) =
-            (local.chain(), &local.inventory, plan.blocked_by())
-        else {
+        let Outline { rest, certificates } = local;
+        let inventory = rest
+            .inventory()
+            .filter(|inventory| inventory.tail().is_empty());
+        let (Some(chain), Some(_), true) = (rest.chain(), inventory, rest.has_signed_dir) else {
             return Ok(None);
         };
         let crls = |side: &Snapshot| -> Result<_> {
             let file = |name: &'static str| Ok((name, CrlFile::of(side, name)?));
             CRLS.into_iter().map(file).collect()
         };
-        let inventory = local.files.get(&RelPath::new(INVENTORY)?);
+        let file = rest.files.get(&RelPath::new(INVENTORY)?);
+        let mut requests = BTreeMap::new();
+        for name in source.rest.requests.keys() {
+            let file = source
+                .rest
+                .files
+                .get(&RelPath::new(format!("requests/{name}.pem"))?);
+            requests.extend(file.map(|file| (name.clone(), file.clone())));
+        }
         let mut standby = Self {
             layout: layout.clone(),
             stamps: stamps.0,
             chain: chain.clone(),
-            key_matches: local.key_matches.clone(),
-            crls: crls(local)?,
-            rows: RowIndex::of(inventory.map_or(&[][..], |file| &file.bytes)),
+            key_matches: rest.key_matches.clone(),
+            crls: crls(&rest)?,
+            rows: RowIndex::of(file.map_or(&[][..], |file| &file.bytes)),
             certificates: BTreeMap::new(),
             holders: BTreeMap::new(),
             only_here: BTreeSet::new(),
             source: Source {
-                chain: source.chain.clone(),
-                serial: source.serial.clone(),
-                crls: crls(source)?,
-                requests: BTreeMap::new(),
+                chain: source.rest.chain.clone(),
+                serial: source.rest.serial.clone(),
+                crls: crls(&source.rest)?,
+                requests,
             },
         };
-        for name in source.requests.keys() {
-            let file = source
-                .files
-                .get(&RelPath::new(format!("requests/{name}.pem"))?);
-            standby
-                .source
-                .requests
-                .extend(file.map(|file| (name.clone(), file.clone())));
-        }
-        for (name, part) in &local.signed {
-            standby.set_certificate(name, Some(part.get().map(|cert| cert.serial)));
-            if !source.signed.contains_key(name) && !source.excluded.contains(name) {
+        for (name, serial) in certificates {
+            if !source.certificates.contains_key(&name) && !source.rest.excluded.contains(&name) {
                 standby.only_here.insert(name.clone());
             }
+            standby.set_certificate(&name, Some(serial));
         }
-        standby.took(plan)?;
         Ok(Some(standby))
     }
 

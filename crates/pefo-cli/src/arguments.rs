@@ -189,6 +189,9 @@ pub enum Ca {
     /// On the active: send every change as it happens. On the passive: apply what comes as it comes. Runs
     /// until it is stopped.
     Watch,
+    /// One comparison of both CAs as wholes, on behalf of a passive that watches.
+    #[command(hide = true)]
+    Compare,
     /// Which certificates never cross, and why.
     Exclude,
 }

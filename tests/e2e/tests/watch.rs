@@ -14,15 +14,15 @@ const LONG: Duration = Duration::from_secs(60);
 /// A pair whose two sides watch.
 struct Watched {
     pair: Pair,
-    a: Option<Child>,
-    b: Option<Child>,
+    _a: Child,
+    _b: Child,
 }
 
 impl Watched {
     fn seeded() -> Option<Self> {
         let pair = Pair::seeded()?;
-        let (a, b) = (Some(pair.a.watch()), Some(pair.b.watch()));
-        Some(Self { pair, a, b })
+        let (a, b) = (pair.a.watch(), pair.b.watch());
+        Some(Self { pair, _a: a, _b: b })
     }
 
     /// Waits until both CAs are the same, B's own counter left aside.

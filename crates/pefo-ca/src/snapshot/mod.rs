@@ -9,6 +9,7 @@
 //! hold back a revocation. What that means is decided by [`plan`](mod@crate::plan).
 
 pub(crate) mod files;
+mod outline;
 mod overlay;
 mod read;
 mod slice;
@@ -33,6 +34,7 @@ use crate::serial::Serial;
 use crate::source::Change;
 
 pub use files::MAX_FILE_BYTES;
+pub use outline::Outline;
 pub(crate) use slice::Slice;
 
 /// How a snapshot is taken.

@@ -11,7 +11,7 @@ use pefo_core::{Certname, RelPath, Result};
 
 use super::files::{self, Loaded, MAX_CERT_BYTES, Stamp, stamp};
 use super::overlay::Overlay;
-use super::{FileEntry, Part, Problem, Snapshot, SnapshotOptions};
+use super::{FileEntry, Outline, Part, Problem, Snapshot, SnapshotOptions};
 use crate::cert::{CaChain, Cert, Request};
 use crate::crl::CrlBundle;
 use crate::inventory::Inventory;
@@ -67,6 +67,44 @@ impl<'a> Reader<'a> {
     pub(super) fn knowing(mut self, known: &'a Snapshot) -> Self {
         self.known = Some(known);
         self
+    }
+
+    /// All but the certificates, of which only who has one is kept, and with which serial where that is
+    /// asked for.
+    pub(super) fn outline(mut self, has_serials: bool) -> Result<Outline> {
+        for name in files::FIRST {
+            self.load(&rel(name)?)?;
+        }
+        let requests = self.list("requests")?.unwrap_or_default();
+        let listing = self.list("signed")?;
+        let has_signed_dir = listing.is_some();
+        let listing = listing.unwrap_or_default();
+        self.load_all(&requests)?;
+        let threads = self.options.threads;
+        let serials = threads.map(&listing, |(_, path)| -> Result<Option<Option<Serial>>> {
+            if !has_serials {
+                return Ok(Some(None));
+            }
+            let bytes = match self.overlay.get(path) {
+                Some(entry) => entry.as_ref().map(|file| Arc::clone(&file.bytes)),
+                None => match files::load(self.dir, path)? {
+                    Loaded::Absent => None,
+                    Loaded::NotAFile(_) => return Ok(Some(None)),
+                    Loaded::File(_, file) => Some(file.bytes),
+                },
+            };
+            let serial_of = |bytes: Arc<[u8]>| Cert::from_pem(&bytes).ok().map(|cert| cert.serial);
+            Ok(bytes.map(serial_of))
+        });
+        let mut certificates = BTreeMap::new();
+        for ((name, _), serial) in listing.into_iter().zip(serials) {
+            certificates.extend(serial?.map(|serial| (name, serial)));
+        }
+        self.load_last()?;
+        self.settle()?;
+        let key_matches = self.key_matches()?;
+        let rest = self.finish(requests, Vec::new(), has_signed_dir, key_matches)?;
+        Ok(Outline { rest, certificates })
     }
 
     pub(super) fn read(mut self) -> Result<Snapshot> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use pefo_ca::plan::Action;
+use pefo_ca::snapshot::Outline;
 use pefo_ca::source::Change;
 use pefo_ca::standby::Stamps;
 use pefo_ca::watch::Hint;
@@ -116,12 +117,13 @@ impl World {
 
 fn whole(pair: &Pair, rules: &PlanRules) -> (Standby, bool) {
     let layout = CaLayout::at(&pair.b).unwrap();
-    let stamps = Stamps::of(&layout);
-    let local = Snapshot::read(&layout, &SnapshotOptions::default(), &clock()).unwrap();
-    let source = snap(pair.a.dir());
-    let plan = plan(&local, &source, rules);
+    let plan = pair.plan_with(rules);
     pair.apply(&plan);
-    let standby = Standby::after(&layout, stamps, (&local, &source), &plan).unwrap();
+    let stamps = Stamps::of(&layout);
+    let options = SnapshotOptions::default();
+    let local = Outline::read(&layout, &options, &clock()).unwrap();
+    let source = Outline::read_dir_after(pair.a.dir(), &options, &[]).unwrap();
+    let standby = Standby::of(&layout, stamps, local, source).unwrap();
     (standby.unwrap(), !plan.conflicts.is_empty())
 }
 

@@ -91,7 +91,7 @@ fn acts_of_the_ca_come_as_hints_that_close_a_batch_at_the_right_ones() {
     assert_eq!(hints[..4], expected);
     assert_eq!(
         hints.iter().map(Hint::closes_batch).collect::<Vec<_>>()[..4],
-        [true, false, false, true]
+        [false, false, false, true]
     );
     let answered = Hint::Gone(RelPath::new("requests/node2.test.pem").unwrap());
     assert_eq!(hints.last(), Some(&answered));

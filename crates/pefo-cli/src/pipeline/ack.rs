@@ -43,6 +43,19 @@ pub fn publish(
     Ok(ack)
 }
 
+/// The ack that this host published last.
+///
+/// # Errors
+/// `Io`, or `Refused` where it is not this host's.
+pub fn own(host: &Host, dataset: &DataSet) -> Result<Option<Ack>> {
+    let me = host.introduction()?;
+    match read_capped(&host.own_ack(dataset), Ack::MAX_BYTES) {
+        Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(None),
+        Err(error) => Err(error),
+        Ok(document) => Ack::check(&document, &me.site, dataset, &[me.signing]).map(Some),
+    }
+}
+
 /// The newest heartbeat in the spool that a paired peer signed.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use pefo_ca::seed::block_for;
-use pefo_ca::snapshot::MAX_FILE_BYTES;
+use pefo_ca::snapshot::{MAX_FILE_BYTES, Outline};
 use pefo_ca::source::Change;
 use pefo_ca::standby::Stamps;
 use pefo_ca::{
@@ -171,11 +171,8 @@ pub fn collect(
     })
 }
 
-/// The source's CA as a verified generation and the batches after it tell it.
-///
-/// # Errors
-/// `Io`; `Refused` or `Invalid` where a batch is not of what stood before it.
-pub fn source(received: &Received) -> Result<Snapshot> {
+/// What the batches changed, differences made whole.
+fn changes(received: &Received) -> Result<Vec<Change>> {
     let files = received.full().files()?;
     let mut changes: Vec<Change> = Vec::new();
     for batch in received.batches() {
@@ -188,15 +185,49 @@ pub fn source(received: &Received) -> Result<Snapshot> {
         })?;
         changes.extend(more);
     }
-    // Root's own copy is closed to everybody else; what the CA's files allow is in the manifests.
+    Ok(changes)
+}
+
+/// The permission bits that the manifests tell: root's own copy is closed to everybody else.
+fn modes<'r>(
+    received: &'r Received,
+    changes: &'r [Change],
+) -> impl Iterator<Item = (&'r RelPath, u32)> {
     let full = received.full().manifest().files.iter();
-    let modes = full.map(|file| (&file.path, file.mode));
-    let later = changes.iter().filter_map(|change| match change {
+    let full = full.map(|file| (&file.path, file.mode));
+    full.chain(changes.iter().filter_map(|change| match change {
         Change::Put { path, mode, .. } => Some((path, *mode)),
         _ => None,
-    });
+    }))
+}
+
+/// The source's CA as a verified generation and the batches after it tell it.
+///
+/// # Errors
+/// `Io`; `Refused` or `Invalid` where a batch is not of what stood before it.
+pub fn source(received: &Received) -> Result<Snapshot> {
+    let (files, changes) = (received.full().files()?, changes(received)?);
     let snapshot = Snapshot::read_dir_after(files, &SnapshotOptions::default(), &changes)?;
-    Ok(snapshot.with_modes(modes.chain(later)))
+    Ok(snapshot.with_modes(modes(received, &changes)))
+}
+
+/// What follows the source of `received` by batches, with which this host's CA is in step; `None` where
+/// that cannot be.
+///
+/// # Errors
+/// `Io`; as [`source`].
+pub fn standby(host: &Host, received: &Received) -> Result<Option<Standby>> {
+    let layout = match layout(host, &arguments::Change::default()) {
+        Err(error) if error.rule() == Some("ca-missing") => return Ok(None),
+        layout => layout?,
+    };
+    let options = SnapshotOptions::default();
+    let stamps = Stamps::of(&layout);
+    let local = Outline::read(&layout, &options, &*host.clock)?;
+    let (files, changes) = (received.full().files()?, changes(received)?);
+    let source = Outline::read_dir_after(files, &options, &changes)?;
+    let source = source.with_modes(modes(received, &changes));
+    Standby::of(&layout, stamps, local, source)
 }
 
 /// Plans from what was received, and applies the plan unless it is only to be shown. A generation with the
@@ -210,57 +241,26 @@ pub fn apply(
     change: &arguments::Change,
     show_only: bool,
 ) -> Result<Applied> {
-    compare(host, received, change, show_only).map(|compared| compared.applied)
-}
-
-/// Both CAs compared as wholes.
-pub struct Compared {
-    /// What was done, or would be.
-    pub applied: Applied,
-    /// What follows batches from there on, where that can be.
-    pub standby: Option<Standby>,
-}
-
-/// As [`apply`], ready to follow.
-///
-/// # Errors
-/// As [`apply`].
-pub fn compare(
-    host: &Host,
-    received: &Received,
-    change: &arguments::Change,
-    show_only: bool,
-) -> Result<Compared> {
     let source = source(received)?;
     let layout = match layout(host, change) {
         Ok(layout) => layout,
         Err(error) if error.rule() == Some("ca-missing") && carries_key(received.full()) => {
-            let applied = seed_from(host, received.full(), &source, show_only)?;
-            return Ok(Compared {
-                applied,
-                standby: None,
-            });
+            return seed_from(host, received.full(), &source, show_only);
         }
         Err(error) if error.rule() == Some("ca-missing") => {
             return Err(error.hint("this host has no CA yet: run 'pefo ca push --seed' on the active, then apply again"));
         }
         Err(error) => return Err(error),
     };
-    let stamps = Stamps::of(&layout);
     let local = snapshot(host, &layout, Exclusions::new())?;
     let plan = plan(&local, &source, &rules(host, received.newest(), change)?);
     if let Some(conflict) = plan.blocked_by() {
         return Err(conflict.to_error());
     }
-    let mut standby = None;
     if !show_only {
         carry_out(host, &layout, &plan, true)?;
-        standby = Standby::after(&layout, stamps, (&local, &source), &plan)?;
     }
-    Ok(Compared {
-        applied: applied(&plan)?,
-        standby,
-    })
+    applied(&plan)
 }
 
 /// Applies one batch to the CA that `standby` follows. `None` where both CAs have to be compared as wholes:

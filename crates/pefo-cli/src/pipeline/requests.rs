@@ -9,7 +9,6 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use pefo_core::ack::Ack;
 use pefo_core::disk::{Attributes, Beneath, read_capped};
 use pefo_core::generation::batch::SourceState;
 use pefo_core::generation::verify::{stored, stored_batches, stored_dir};
@@ -278,13 +277,9 @@ fn reconcile(host: &Host, dataset: &DataSet, peer: &Introduction, me: &Introduct
     };
     host.store_json(&wish_path(host, dataset), &wish, 0o600)?;
     // What the ack before said of the newest generation still holds.
-    let refused = match read_capped(&host.own_ack(dataset), Ack::MAX_BYTES) {
-        Ok(document) => Ack::check(&document, &me.site, dataset, &[me.signing])
-            .map(|ack| ack.refused)
-            .unwrap_or_default(),
-        Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Vec::new(),
-        Err(error) => return Err(error),
-    };
+    let refused = ack::own(host, dataset)?
+        .map(|ack| ack.refused)
+        .unwrap_or_default();
     ack::publish(host, dataset, Some(wish.why), refused).map(drop)
 }
 

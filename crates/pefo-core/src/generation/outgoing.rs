@@ -75,23 +75,6 @@ impl Item {
         }
     }
 
-    /// A file that anybody may read, sent from where it stands; where it is another one by then, the peer
-    /// refuses it.
-    pub fn standing(path: RelPath, mode: u32, size: u64, blake3: Digest, file: PathBuf) -> Self {
-        let entry = FileEntry {
-            path,
-            size,
-            mode,
-            blake3,
-            sealed: false,
-        };
-        Self {
-            entry,
-            plain: blake3,
-            stored: Stored::File(file),
-        }
-    }
-
     /// A secret in memory, sealed.
     ///
     /// # Errors
@@ -214,6 +197,8 @@ impl<T: Read + Seek> ReadSeek for T {}
 pub enum Payload {
     /// A full generation's files, by path.
     Files(BTreeMap<RelPath, Stored>),
+    /// A full generation's files, as they stand below a directory.
+    Standing(PathBuf),
     /// A batch's payload.
     Batch(Vec<u8>),
 }
@@ -224,15 +209,18 @@ impl Payload {
     /// # Errors
     /// `NotFound` where it has no such file, `Io` where it cannot be opened.
     pub fn open(&self, path: &RelPath) -> Result<Box<dyn ReadSeek + '_>> {
+        let open = |file: &Path| -> Result<Box<dyn ReadSeek + '_>> {
+            let open = File::open(file).map_err(|error| Error::io("open", file, error))?;
+            Ok(Box::new(open))
+        };
         let stored = match self {
             Self::Files(files) => files.get(path),
+            Self::Standing(root) => return open(&path.in_dir(root)),
             Self::Batch(_) => None,
         };
         match stored {
             Some(Stored::Bytes(bytes)) => Ok(Box::new(Cursor::new(bytes.as_slice()))),
-            Some(Stored::File(file)) => Ok(Box::new(
-                File::open(file).map_err(|error| Error::io("open", file, error))?,
-            )),
+            Some(Stored::File(file)) => open(file),
             None => Err(Error::new(
                 crate::ErrorKind::NotFound,
                 format!("the generation has no file {path}"),
@@ -292,6 +280,31 @@ impl Outgoing {
                 .collect(),
         );
         Self::signed(author, manifest, payload)
+    }
+
+    /// A full generation of files that anybody may read, sent from where they stand below `root`; where one
+    /// is another by then, the peer refuses it.
+    ///
+    /// # Errors
+    /// `Invalid`, where two files have one path, one is sealed or a limit is passed.
+    pub fn standing(
+        author: Author<'_>,
+        dataset: DataSet,
+        sequence: u64,
+        root: PathBuf,
+        mut files: Vec<FileEntry>,
+        description: Description,
+    ) -> Result<Self> {
+        if let Some(sealed) = files.iter().find(|file| file.sealed) {
+            return Err(Error::invalid(format!("{} is sealed", sealed.path)));
+        }
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let entries = files.iter();
+        let state =
+            StateHash::of(entries.map(|file| (&file.path, file.mode, &file.blake3))).digest();
+        let content = Content::Full { state };
+        let manifest = manifest(author, dataset, sequence, content, files, description);
+        Self::signed(author, manifest, Payload::Standing(root))
     }
 
     /// A batch from one state to the next; `bytes` are those of all steps, one after the other, and

@@ -88,8 +88,8 @@ impl Pair {
                 std::fs::write(&path, spool::join_batch(&outgoing.document, payload)).unwrap();
                 return path;
             }
-            Payload::Files(files) => {
-                for path in files.keys() {
+            Payload::Files(_) | Payload::Standing(_) => {
+                for path in outgoing.manifest.files.iter().map(|file| &file.path) {
                     let mut bytes = Vec::new();
                     outgoing
                         .payload

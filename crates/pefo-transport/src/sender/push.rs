@@ -51,7 +51,7 @@ impl Connection {
             dataset: manifest.dataset.clone(),
             position: outgoing.position(),
             form: match outgoing.payload {
-                Payload::Files(_) => Shape::Full,
+                Payload::Files(_) | Payload::Standing(_) => Shape::Full,
                 Payload::Batch(_) => Shape::Batch,
             },
             document_bytes: outgoing.document.len() as u64,
@@ -131,7 +131,7 @@ impl Source<'_> {
     fn size(&self, index: u32) -> Result<u64> {
         match &self.outgoing.payload {
             Payload::Batch(payload) => Ok(payload.len() as u64),
-            Payload::Files(_) => Ok(self.entry(index)?.size),
+            Payload::Files(_) | Payload::Standing(_) => Ok(self.entry(index)?.size),
         }
     }
 
@@ -149,7 +149,7 @@ impl Files for Source<'_> {
         let size = self.size(index)?;
         let content: Box<dyn Content + '_> = match &self.outgoing.payload {
             Payload::Batch(payload) => Box::new(Cursor::new(payload.as_slice())),
-            payload @ Payload::Files(_) => Box::new(payload.open(&self.entry(index)?.path)?),
+            payload => Box::new(payload.open(&self.entry(index)?.path)?),
         };
         Ok(Some((content, size)))
     }
@@ -157,7 +157,7 @@ impl Files for Source<'_> {
     fn changed(&mut self, index: u32) -> Result<()> {
         let what = match &self.outgoing.payload {
             Payload::Batch(_) => "the payload",
-            Payload::Files(_) => self.entry(index)?.path.as_str(),
+            Payload::Files(_) | Payload::Standing(_) => self.entry(index)?.path.as_str(),
         };
         Err(Error::new(
             ErrorKind::Io,

@@ -129,7 +129,7 @@ fn a_reign_that_changes_between_offer_and_publish_stops_the_publish() {
                 pefo_core::generation::Payload::Batch(payload) => {
                     line.say(&Frame::Data(payload.clone()))
                 }
-                pefo_core::generation::Payload::Files(_) => {
+                _ => {
                     assert!(matches!(line.hear(), Frame::Need(Need::Files(_))));
                     line.say(&Frame::File(pefo_transport::message::FileHead {
                         index: 0,

@@ -1,21 +1,24 @@
 //! The active's half: hint → look → batch, for every peer.
+//!
+//! [`Feed`] makes generations of what a look at the CA gives; it knows neither sockets nor threads.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pefo_ca::snapshot::MAX_FILE_BYTES;
 use pefo_ca::source::{Change, Observed};
 use pefo_ca::watch::{Hint, Watcher};
 use pefo_ca::{CaLayout, Exclusions, SnapshotOptions, SourceIndex};
 use pefo_core::cancel::Cancel;
 use pefo_core::disk::read_capped;
-use pefo_core::generation::outgoing::{Description, Item, Sent};
-use pefo_core::generation::{DataSet, Outgoing, Position};
+use pefo_core::generation::outgoing::{Author, Description, Sent};
+use pefo_core::generation::{DataSet, FileEntry, Outgoing, Position};
 use pefo_core::keys::SigningKey;
 use pefo_core::pairing::Introduction;
 use pefo_core::reign::{Reign, Role};
-use pefo_core::{Digest, Error, Result};
+use pefo_core::{Digest, Error, ErrorKind, Result};
 
 use super::line::Line;
 use super::outbox::{Outbox, Parcel};
@@ -40,21 +43,13 @@ const CRLS: [&str; 2] = ["ca_crl.pem", "infra_crl.pem"];
 /// # Errors
 /// `Locked`, `WrongRole`, `Fenced`; what every peer refuses for good.
 pub(super) fn run(host: &Host) -> Result<Report> {
-    let reign = host.require(Role::Active)?;
+    let active = Active::open(host)?;
     let _lock = host.lock("push-ca")?;
-    let (me, key, peers) = (host.introduction()?, host.signing_key()?, host.peers()?);
     // What a push had kept is overtaken: the watch begins with what each peer has.
     Kept::of(host, &DataSet::Ca).clear();
     let mut course = Course::default();
     loop {
-        let watch = Watch {
-            host,
-            me: &me,
-            key: &key,
-            reign: &reign,
-            peers: &peers,
-        };
-        match watch.run() {
+        match watch(&active) {
             Ok(over) => return Err(over),
             // The directory was moved or is being put back: what is there afterwards is looked at anew.
             Err(error) if error.is_retryable() => {
@@ -67,65 +62,122 @@ pub(super) fn run(host: &Host) -> Result<Report> {
     }
 }
 
-struct Watch<'a> {
-    host: &'a Host,
-    me: &'a Introduction,
-    key: &'a SigningKey,
-    reign: &'a Reign,
-    peers: &'a [Introduction],
+/// Gives what ended it for good.
+fn watch(active: &Active<'_>) -> Result<Error> {
+    let layout = ca::layout(active.host, &arguments::Change::default())?;
+    // Before it is read: what changes from here on is hinted at.
+    let mut watcher = Watcher::start(layout.cadir())?;
+    let mut feed = Feed::read(active, layout)?;
+    tracing::info!(files = feed.index.state().paths().count(), cadir = %feed.layout.cadir().display(), "watching");
+    let outbox = Outbox::new(active.peers.len());
+    let cancel = Cancel::new();
+    let begins = (feed.index.state().digest(), feed.numbers.next);
+    std::thread::scope(|scope| {
+        for (queue, peer) in active.peers.iter().enumerate() {
+            let line = Line {
+                active,
+                peer,
+                outbox: &outbox,
+                queue,
+                waker: watcher.waker(),
+                cancel: cancel.clone(),
+                begins,
+            };
+            scope.spawn(move || line.run());
+        }
+        let ended = follow(&mut feed, &mut watcher, &outbox);
+        outbox.stop();
+        cancel.cancel();
+        ended
+    })
 }
 
-impl Watch<'_> {
-    /// Gives what ended it for good.
-    fn run(&self) -> Result<Error> {
-        let host = self.host;
-        let layout = ca::layout(host, &arguments::Change::default())?;
-        let passives = self.peers.iter().map(|peer| peer.certname.clone());
-        let exclusions = ca::exclusions(host, passives);
-        // Before it is read: what changes from here on is hinted at.
-        let mut watcher = Watcher::start(layout.cadir())?;
-        let options = SnapshotOptions::default().exclude(exclusions.clone());
-        let index = SourceIndex::read(&layout, &options, &*host.clock)?;
-        let mut source = Source {
-            watch: self,
-            crls: BTreeMap::new(),
-            numbers: Numbers::open(host, self.reign)?,
-            layout,
-            exclusions,
-            index,
-        };
-        source.learn_crls()?;
-        tracing::info!(files = source.index.state().paths().count(), cadir = %source.layout.cadir().display(), "watching");
-        let outbox = Outbox::new(self.peers.len());
-        let cancel = Cancel::new();
-        let begins = (source.index.state().digest(), source.numbers.next);
-        std::thread::scope(|scope| {
-            for (queue, peer) in self.peers.iter().enumerate() {
-                let line = Line {
-                    host,
-                    me: self.me,
-                    key: self.key,
-                    reign: self.reign,
-                    peer,
-                    outbox: &outbox,
-                    queue,
-                    waker: watcher.waker(),
-                    cancel: cancel.clone(),
-                    begins,
-                };
-                scope.spawn(move || line.run());
+/// Sends what the hints lead to, until it is over.
+fn follow(feed: &mut Feed<'_>, watcher: &mut Watcher, outbox: &Outbox) -> Result<Error> {
+    let mut hints: Vec<Hint> = Vec::new();
+    loop {
+        let came = watcher.next(if hints.is_empty() { HEARTBEAT } else { QUIET })?;
+        let is_quiet = came.is_none();
+        hints.extend(came);
+        drain(watcher, &mut hints)?;
+        if outbox.is_over() {
+            let over = || Error::new(ErrorKind::Cancelled, "the watch was stopped");
+            return Ok(outbox.over().unwrap_or_else(over));
+        }
+        let closes = hints.iter().any(Hint::closes_batch);
+        // What ends no act of the CA goes along with what does, or once all is quiet: a request that
+        // nobody signs at once is to be there when the spare has to.
+        if !closes && outbox.wanting().is_empty() && (!is_quiet || hints.is_empty()) {
+            continue;
+        }
+        if !outbox.wait_ready() {
+            continue;
+        }
+        drain(watcher, &mut hints)?;
+        match send(feed, &hints, outbox) {
+            Ok(unsettled) => hints = unsettled,
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(%error, "the CA cannot be followed as it stands");
+                hints = vec![Hint::Rescan];
+                feed.active.host.clock.wait(AGAIN);
             }
-            let ended = source.follow(&mut watcher, &outbox);
-            outbox.stop();
-            cancel.cancel();
-            ended
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Looks at what the hints name and hands out what is different; what was torn is to be looked at again.
+fn send(feed: &mut Feed<'_>, hints: &[Hint], outbox: &Outbox) -> Result<Vec<Hint>> {
+    let (batch, unsettled) = feed.look(hints)?;
+    if let Some(batch) = batch {
+        outbox.offer(&Arc::new(batch));
+    }
+    let wanting = outbox.wanting();
+    if !wanting.is_empty() {
+        let full = Arc::new(feed.full()?);
+        for peer in wanting {
+            outbox.offer_full(peer, Arc::clone(&full));
+        }
+    }
+    Ok(unsettled)
+}
+
+/// Takes the hints that are there.
+fn drain(watcher: &mut Watcher, hints: &mut Vec<Hint>) -> Result<()> {
+    while let Some(hint) = watcher.next(Duration::ZERO)? {
+        hints.push(hint);
+    }
+    Ok(())
+}
+
+/// This host as the active.
+pub struct Active<'a> {
+    pub(super) host: &'a Host,
+    pub(super) me: Introduction,
+    pub(super) key: SigningKey,
+    pub(super) reign: Reign,
+    pub(super) peers: Vec<Introduction>,
+}
+
+impl<'a> Active<'a> {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// `WrongRole` on the passive.
+    pub fn open(host: &'a Host) -> Result<Self> {
+        Ok(Self {
+            host,
+            reign: host.require(Role::Active)?,
+            me: host.introduction()?,
+            key: host.signing_key()?,
+            peers: host.peers()?,
         })
     }
 }
 
-/// The CA as it was last looked at.
-struct Source<'a> {
-    watch: &'a Watch<'a>,
+/// The CA as it was last looked at, and the generations that are made of it.
+pub struct Feed<'a> {
+    active: &'a Active<'a>,
     layout: CaLayout,
     exclusions: Exclusions,
     index: SourceIndex,
@@ -134,58 +186,57 @@ struct Source<'a> {
     numbers: Numbers<'a>,
 }
 
-impl Source<'_> {
-    fn follow(&mut self, watcher: &mut Watcher, outbox: &Outbox) -> Result<Error> {
-        let mut hints: Vec<Hint> = Vec::new();
-        loop {
-            let came = watcher.next(if hints.is_empty() { HEARTBEAT } else { QUIET })?;
-            let is_idle = came.is_none();
-            hints.extend(came);
-            drain(watcher, &mut hints)?;
-            if outbox.is_over() {
-                let over = || Error::new(pefo_core::ErrorKind::Cancelled, "the watch was stopped");
-                return Ok(outbox.over().unwrap_or_else(over));
-            }
-            let closes = hints.iter().any(Hint::closes_batch);
-            // What ends no act of the CA goes along with what does, or once all is quiet: a request that
-            // nobody signs at once is to be there when the spare has to.
-            if !closes && outbox.wanting().is_empty() && !(is_idle && !hints.is_empty()) {
-                continue;
-            }
-            if !outbox.wait_ready() {
-                continue;
-            }
-            drain(watcher, &mut hints)?;
-            match self.look(&hints, outbox) {
-                Ok(unsettled) => hints = unsettled,
-                Err(error) if error.is_retryable() => {
-                    tracing::warn!(%error, "the CA cannot be followed as it stands");
-                    hints = vec![Hint::Rescan];
-                    self.watch.host.clock.wait(AGAIN);
-                }
+impl<'a> Feed<'a> {
+    /// Reads all of it.
+    ///
+    /// # Errors
+    /// What [`SourceIndex::read`] refuses; `Io`.
+    pub fn read(active: &'a Active<'a>, layout: CaLayout) -> Result<Self> {
+        let host = active.host;
+        let passives = active.peers.iter().map(|peer| peer.certname.clone());
+        let exclusions = ca::exclusions(host, passives);
+        let options = SnapshotOptions::default().exclude(exclusions.clone());
+        let index = SourceIndex::read(&layout, &options, &*host.clock)?;
+        let mut crls = BTreeMap::new();
+        for name in CRLS {
+            match read_capped(&layout.cadir().join(name), MAX_FILE_BYTES) {
+                Ok(bytes) => drop(crls.insert(name, bytes)),
+                Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => {}
                 Err(error) => return Err(error),
             }
         }
+        Ok(Self {
+            active,
+            layout,
+            exclusions,
+            index,
+            crls,
+            numbers: Numbers::open(host, &active.reign)?,
+        })
     }
 
-    /// Looks at what the hints name and sends what is different; what was torn is to be looked at again.
-    fn look(&mut self, hints: &[Hint], outbox: &Outbox) -> Result<Vec<Hint>> {
-        let observed = self.index.look(hints, &*self.watch.host.clock)?;
+    /// The state that it is in: what a peer must have for the next batch.
+    pub fn state(&self) -> Digest {
+        self.index.state().digest()
+    }
+
+    /// Looks at what the hints name; the batch that tells what is different, and what was torn and is to be
+    /// looked at again.
+    ///
+    /// # Errors
+    /// What [`SourceIndex::look`] refuses; `Io`.
+    pub fn look(&mut self, hints: &[Hint]) -> Result<(Option<Parcel>, Vec<Hint>)> {
+        let observed = self.index.look(hints, &*self.active.host.clock)?;
         for problem in &observed.problems {
             tracing::warn!(path = %problem.path, error = %problem.error, "does not cross");
         }
-        if !observed.changes.is_empty() {
-            let batch = Arc::new(self.batch(&observed)?);
-            outbox.offer(&batch);
-        }
-        let wanting = outbox.wanting();
-        if !wanting.is_empty() {
-            let full = Arc::new(self.full()?);
-            for peer in wanting {
-                outbox.offer_full(peer, Arc::clone(&full));
-            }
-        }
-        Ok(observed.unsettled.into_iter().map(Hint::Changed).collect())
+        let batch = if observed.changes.is_empty() {
+            None
+        } else {
+            Some(self.batch(&observed)?)
+        };
+        let unsettled = observed.unsettled.into_iter().map(Hint::Changed);
+        Ok((batch, unsettled.collect()))
     }
 
     fn batch(&mut self, observed: &Observed) -> Result<Parcel> {
@@ -202,27 +253,16 @@ impl Source<'_> {
                 self.crls.insert(name, bytes.clone());
             }
         }
-        let Watch {
-            host,
-            me,
-            key,
-            reign,
-            ..
-        } = self.watch;
         let position = self.numbers.give_out(observed.to)?;
         let outgoing = Outgoing::batch(
-            Host::author(me, key, reign),
+            self.author(),
             DataSet::Ca,
             position.sequence,
             (observed.from, observed.to),
             told,
             payload,
             &[],
-            Description {
-                products: BTreeMap::new(),
-                time: host.clock.now(),
-                summary: ca::left_out(&self.exclusions),
-            },
+            self.description(),
         )?;
         Ok(Parcel {
             outgoing,
@@ -232,40 +272,37 @@ impl Source<'_> {
     }
 
     /// All of it as it was last looked at, read from where it stands when it is sent.
-    fn full(&mut self) -> Result<Parcel> {
+    ///
+    /// # Errors
+    /// `Io`, worth a retry where a file has gone since.
+    pub fn full(&mut self) -> Result<Parcel> {
         let cadir = self.layout.cadir();
         let state = self.index.state();
         let to = state.digest();
-        let mut items = Vec::new();
+        let mut files = Vec::new();
         for path in state.paths() {
-            let Some((mode, digest)) = state.get(path) else {
+            let Some((mode, blake3)) = state.get(path) else {
                 continue;
             };
-            let file: PathBuf = path.in_dir(cadir);
+            let file = path.in_dir(cadir);
             let meta = std::fs::symlink_metadata(&file);
-            let size = meta
-                .map_err(|error| Error::io("examine", &file, error).retryable(true))?
-                .len();
-            items.push(Item::standing(path.clone(), mode, size, digest, file));
+            let moved = |error| Error::io("examine", &file, error).retryable(true);
+            files.push(FileEntry {
+                path: path.clone(),
+                size: meta.map_err(moved)?.len(),
+                mode,
+                blake3,
+                sealed: false,
+            });
         }
-        let Watch {
-            host,
-            me,
-            key,
-            reign,
-            ..
-        } = self.watch;
         let position = self.numbers.give_out(to)?;
-        let outgoing = Outgoing::full(
-            Host::author(me, key, reign),
+        let outgoing = Outgoing::standing(
+            self.author(),
             DataSet::Ca,
             position.sequence,
-            items,
-            Description {
-                products: BTreeMap::new(),
-                time: host.clock.now(),
-                summary: ca::left_out(&self.exclusions),
-            },
+            cadir.to_owned(),
+            files,
+            self.description(),
         )?;
         Ok(Parcel {
             outgoing,
@@ -274,25 +311,17 @@ impl Source<'_> {
         })
     }
 
-    fn learn_crls(&mut self) -> Result<()> {
-        for name in CRLS {
-            let path = self.layout.cadir().join(name);
-            match read_capped(&path, pefo_ca::snapshot::MAX_FILE_BYTES) {
-                Ok(bytes) => drop(self.crls.insert(name, bytes)),
-                Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+    fn author(&self) -> Author<'_> {
+        Host::author(&self.active.me, &self.active.key, &self.active.reign)
     }
-}
 
-/// Takes the hints that are there.
-fn drain(watcher: &mut Watcher, hints: &mut Vec<Hint>) -> Result<()> {
-    while let Some(hint) = watcher.next(Duration::ZERO)? {
-        hints.push(hint);
+    fn description(&self) -> Description {
+        Description {
+            products: BTreeMap::new(),
+            time: self.active.host.clock.now(),
+            summary: ca::left_out(&self.exclusions),
+        }
     }
-    Ok(())
 }
 
 /// Positions, each given out once, whatever happens: they are taken from the disk by the thousand, before

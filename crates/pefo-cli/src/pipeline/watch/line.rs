@@ -7,16 +7,16 @@ use pefo_ca::watch::Waker;
 use pefo_core::cancel::Cancel;
 use pefo_core::clock::Timestamp;
 use pefo_core::generation::{DataSet, Position};
-use pefo_core::keys::SigningKey;
 use pefo_core::pairing::Introduction;
 use pefo_core::progress::Silent;
-use pefo_core::reign::{Reign, Role};
+use pefo_core::reign::Role;
 use pefo_core::{Digest, ErrorKind, Result, record};
 use pefo_transport::{Connection, Dial, Link, Purpose};
 
+use super::active::Active;
 use super::outbox::{Outbox, Parcel, Task};
 use super::{Course, HEARTBEAT};
-use crate::host::{Delivered, Host};
+use crate::host::Delivered;
 use crate::pipeline::{ack, push};
 
 /// After a batch the peer is asked this soon what it made of it.
@@ -28,10 +28,7 @@ const FULL_AGAIN: Duration = Duration::from_secs(60);
 
 /// What a line needs of the watch it belongs to.
 pub(super) struct Line<'a> {
-    pub(super) host: &'a Host,
-    pub(super) me: &'a Introduction,
-    pub(super) key: &'a SigningKey,
-    pub(super) reign: &'a Reign,
+    pub(super) active: &'a Active<'a>,
     pub(super) peer: &'a Introduction,
     pub(super) outbox: &'a Outbox,
     /// Which of the queues is its own.
@@ -67,8 +64,16 @@ impl Line<'_> {
             course: Course::default(),
         };
         let purpose = Purpose::of(&DataSet::Ca);
-        let dial = || push::connect_until(self.host, self.me, self.peer, &purpose, &self.cancel);
-        let clock = Arc::clone(&self.host.clock);
+        let dial = || {
+            push::connect_until(
+                self.active.host,
+                &self.active.me,
+                self.peer,
+                &purpose,
+                &self.cancel,
+            )
+        };
+        let clock = Arc::clone(&self.active.host.clock);
         let mut link = Link::new(dial, clock).cancel(self.cancel.clone());
         let mut result = self.begin(&mut link, &mut known);
         let mut wait = HEARTBEAT;
@@ -76,7 +81,7 @@ impl Line<'_> {
             let position = known.sent;
             known
                 .course
-                .note(self.host, position, result.as_ref().err());
+                .note(self.active.host, position, result.as_ref().err());
             if self.cancel.is_cancelled() {
                 return;
             }
@@ -88,7 +93,7 @@ impl Line<'_> {
                     return self.waker.wake();
                 }
                 known.has = None;
-                let waited = self.cancel.wait(&*self.host.clock, REFUSED_WAIT);
+                let waited = self.cancel.wait(&*self.active.host.clock, REFUSED_WAIT);
                 if waited.is_err() {
                     return;
                 }
@@ -116,9 +121,12 @@ impl Line<'_> {
         if let Some(accepted) = accepted.filter(|accepted| *accepted >= position) {
             return Err(push::rolled_back(&self.peer.certname, accepted, position));
         }
-        let path = self.host.delivered_path(&self.peer.certname, &DataSet::Ca);
+        let path = self
+            .active
+            .host
+            .delivered_path(&self.peer.certname, &DataSet::Ca);
         let delivered: Option<Delivered> = record::load(&path)?;
-        let delivered = delivered.filter(|it| it.position.epoch == self.reign.epoch);
+        let delivered = delivered.filter(|it| it.position.epoch == self.active.reign.epoch);
         known.sent = delivered.as_ref().map(|delivered| delivered.position);
         let wants_full = ack.as_ref().is_some_and(|ack| ack.reconcile.is_some());
         let has_accepted = ack.and_then(|ack| ack.source_state) == Some(state);
@@ -137,7 +145,13 @@ impl Line<'_> {
     }
 
     fn ack(&self, connection: &mut Connection) -> Result<Option<pefo_core::ack::Ack>> {
-        ack::fetch(self.host, self.me, self.peer, &DataSet::Ca, connection)
+        ack::fetch(
+            self.active.host,
+            &self.active.me,
+            self.peer,
+            &DataSet::Ca,
+            connection,
+        )
     }
 
     fn send<D: Dial>(&self, link: &mut Link<D>, parcel: &Parcel, known: &mut Known) -> Result<()> {
@@ -150,7 +164,7 @@ impl Line<'_> {
         known.has = Some(parcel.to);
         known.sent = Some(position);
         if parcel.from.is_none() {
-            known.full = Some((position, self.host.clock.now()));
+            known.full = Some((position, self.active.host.clock.now()));
         }
         tracing::debug!(%position, peer = %self.peer.certname, "sent");
         known.noted = false;
@@ -165,19 +179,28 @@ impl Line<'_> {
         let delivered = Delivered {
             position,
             state,
-            time: self.host.clock.now(),
+            time: self.active.host.clock.now(),
         };
-        let path = self.host.delivered_path(&self.peer.certname, &DataSet::Ca);
-        self.host.store_json(&path, &delivered, 0o600)?;
+        let path = self
+            .active
+            .host
+            .delivered_path(&self.peer.certname, &DataSet::Ca);
+        self.active.host.store_json(&path, &delivered, 0o600)?;
         known.noted = true;
         Ok(())
     }
 
     /// Says that this host is alive, and hears what the peer has made of what it got.
     fn beat<D: Dial>(&self, link: &mut Link<D>, known: &mut Known) -> Result<()> {
-        self.host.require(Role::Active)?;
+        self.active.host.require(Role::Active)?;
         self.note(known)?;
-        let heartbeat = push::heartbeat(self.host, self.me, self.key, self.reign, self.peer)?;
+        let heartbeat = push::heartbeat(
+            self.active.host,
+            &self.active.me,
+            &self.active.key,
+            &self.active.reign,
+            self.peer,
+        )?;
         let ack = link.with(|connection| {
             connection.heartbeat(&heartbeat)?;
             self.ack(connection)
@@ -190,7 +213,7 @@ impl Line<'_> {
         }
         let is_under_way = known.full.is_some_and(|(full, at)| {
             ack.accepted.is_none_or(|accepted| accepted < full)
-                && self.host.clock.now().since(at) < FULL_AGAIN
+                && self.active.host.clock.now().since(at) < FULL_AGAIN
         });
         if let Some(why) = ack.reconcile.filter(|_| !is_under_way) {
             tracing::info!(%why, peer = %self.peer.certname, "a full generation is wanted");

@@ -8,6 +8,7 @@
 
 mod active;
 mod arrivals;
+mod child;
 mod line;
 mod outbox;
 mod passive;
@@ -21,6 +22,11 @@ use pefo_core::{Error, Result};
 
 use crate::host::Host;
 use crate::outcome::{Report, outcome_of};
+
+pub use active::{Active, Feed};
+pub use child::compare;
+pub use outbox::Parcel;
+pub use passive::Follower;
 
 /// How often an active that has nothing to send says so, and looks for what its peers say.
 const HEARTBEAT: Duration = Duration::from_secs(10);

@@ -15,12 +15,13 @@ const QUEUE: usize = 256;
 
 /// A generation on its way.
 #[derive(Debug)]
-pub(super) struct Parcel {
-    pub(super) outgoing: Outgoing,
+pub struct Parcel {
+    /// The generation.
+    pub outgoing: Outgoing,
     /// The state that the peer must have for it; any for a full generation.
-    pub(super) from: Option<Digest>,
+    pub from: Option<Digest>,
     /// The state that it has with it.
-    pub(super) to: Digest,
+    pub to: Digest,
 }
 
 #[derive(Debug, Default)]

@@ -1,6 +1,5 @@
 //! The passive's half: each batch that appears in the spool is verified and applied.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,8 +10,8 @@ use pefo_core::generation::{Accepted, DataSet, Position, Verified};
 use pefo_core::{Error, Result};
 
 use super::arrivals::{Arrivals, Came, Kind};
+use super::child::compare_in_child;
 use super::{Course, HEARTBEAT};
-use crate::arguments::Change;
 use crate::host::Host;
 use crate::outcome::Report;
 use crate::pipeline::apply::{self, Applied, Passive};
@@ -21,7 +20,7 @@ use crate::pipeline::{ack, ca, received, requests};
 /// After so many batches a full generation is wanted, from which a restart is quicker.
 const BATCHES: usize = 4096;
 /// What was refused is looked at again after this, and so is what only time changes.
-const WHOLE_AGAIN: Duration = Duration::from_secs(60);
+const WHOLE_AGAIN: Duration = Duration::from_secs(300);
 
 /// Applies what comes.
 ///
@@ -29,16 +28,7 @@ const WHOLE_AGAIN: Duration = Duration::from_secs(60);
 /// `Locked`, `WrongRole` once this host is promoted, `Io` where the spool cannot be watched.
 pub(super) fn run(host: &Host) -> Result<Report> {
     let _lock = host.lock("apply-ca")?;
-    let mut follower = Follower {
-        host,
-        standby: None,
-        accepted: None,
-        refused: BTreeSet::new(),
-        batches: 0,
-        awaits_head: false,
-        compared: None,
-        course: Course::default(),
-    };
+    let mut follower = Follower::new(host);
     let mut arrivals = Arrivals::start(&host.config.site.spool_dir, follower.places()?)?;
     let mut came = Came::ANYTHING;
     let mut passive = Passive::open(host)?;
@@ -49,12 +39,11 @@ pub(super) fn run(host: &Host) -> Result<Report> {
         follower.awaits_head |= came.heartbeats;
         let ended = follower.round(&passive);
         let position = follower.accepted.as_ref().map(|accepted| accepted.position);
-        follower.course.note(host, position, ended.as_ref().err());
-        if let Err(error) = ended {
-            tracing::warn!(%error, "what was received is not applied whole");
-            // What it was planned upon may not be what stands there.
-            follower.standby = None;
-        }
+        let problem = follower.problem.take();
+        follower
+            .course
+            .note(host, position, ended.as_ref().err().or(problem.as_ref()));
+        follower.problem = problem;
         if came.requests
             && let Err(error) = requests::answer_pending(host, Some(&DataSet::Ca))
         {
@@ -64,22 +53,40 @@ pub(super) fn run(host: &Host) -> Result<Report> {
     }
 }
 
-struct Follower<'a> {
+/// Takes what comes, and follows.
+pub struct Follower<'a> {
     host: &'a Host,
     standby: Option<Standby>,
     accepted: Option<Accepted>,
     /// The rules by which something is held back.
-    refused: BTreeSet<String>,
+    refused: Vec<String>,
     /// Batches since the last full generation.
     batches: usize,
     /// A heartbeat came whose head is not applied yet.
     awaits_head: bool,
+    /// What went wrong, or was left undone, when both CAs were last compared.
+    problem: Option<Error>,
     /// When both CAs were last compared as wholes, by the clock that never goes back.
     compared: Option<Duration>,
     course: Course,
 }
 
-impl Follower<'_> {
+impl<'a> Follower<'a> {
+    /// Knows nothing yet: its first round compares both CAs as wholes.
+    pub fn new(host: &'a Host) -> Self {
+        Self {
+            host,
+            standby: None,
+            accepted: None,
+            refused: Vec::new(),
+            batches: 0,
+            awaits_head: false,
+            problem: None,
+            compared: None,
+            course: Course::default(),
+        }
+    }
+
     /// Where something may come.
     fn places(&self) -> Result<Vec<(Kind, PathBuf)>> {
         let spool_dir = &self.host.config.site.spool_dir;
@@ -95,8 +102,19 @@ impl Follower<'_> {
         Ok(places)
     }
 
-    /// Takes all that is there.
-    fn round(&mut self, passive: &Passive<'_>) -> Result<()> {
+    /// Takes all that is there. The caller holds the lock `apply-ca`.
+    ///
+    /// # Errors
+    /// What the gate says of what is next; what an apply ended with. Whatever was applied by then stays.
+    pub fn round(&mut self, passive: &Passive<'_>) -> Result<()> {
+        self.take_all(passive).inspect_err(|error| {
+            tracing::warn!(%error, "what was received is not applied whole");
+            // What it was planned upon may not be what stands there.
+            self.standby = None;
+        })
+    }
+
+    fn take_all(&mut self, passive: &Passive<'_>) -> Result<()> {
         let begins = self.compared.is_none();
         let is_due = self.compared.is_some_and(|at| {
             let waits = !self.refused.is_empty() || self.standby.is_none();
@@ -132,25 +150,28 @@ impl Follower<'_> {
 
     /// Compares both CAs as wholes, with all that was received by now.
     fn compare(&mut self, passive: &Passive<'_>) -> Result<()> {
-        self.compared = Some(self.host.clock.monotonic());
+        let (host, dataset) = (self.host, DataSet::Ca);
+        self.compared = Some(host.clock.monotonic());
         self.standby = None;
-        let mut standby = None;
-        let mut batches = 0;
-        let ended = apply::round(passive, &DataSet::Ca, |received| {
-            let compared = ca::compare(self.host, received, &Change::default(), false)?;
-            standby = compared.standby;
-            batches = received.batches().len();
-            Ok(compared.applied)
-        });
-        self.accepted = Accepted::load(&self.host.record_path("accepted", &DataSet::Ca))?;
-        let report = match ended {
-            // Nothing was received yet: a passive that waits for its first generation is well.
-            Err(error) if error.kind() == pefo_core::ErrorKind::NotFound => return Ok(()),
-            ended => ended?,
+        let compared = compare_in_child(host)?;
+        self.accepted = Accepted::load(&host.record_path("accepted", &dataset))?;
+        let Some(accepted) = &self.accepted else {
+            // A passive that waits for its first generation is well.
+            return Ok(());
         };
-        self.refused = rules(&report.errors);
-        (self.standby, self.batches) = (standby, batches);
-        report.errors.into_iter().next().map_or(Ok(()), Err)
+        self.refused = ack::own(host, &dataset)?
+            .map(|ack| ack.refused)
+            .unwrap_or_default();
+        if compared.can_follow {
+            let received = passive.accepted(&dataset, accepted)?;
+            self.batches = received.batches().len();
+            self.standby = ca::standby(host, &received)?;
+        }
+        if let Some(error) = &compared.error {
+            tracing::warn!(%error, "what was received is not applied whole");
+        }
+        self.problem = compared.error;
+        Ok(())
     }
 
     /// Applies one batch; tells whether the active is to hear of it.
@@ -184,7 +205,10 @@ impl Follower<'_> {
     fn record(&mut self, batch: &Verified, store: &Path, applied: &Applied) -> Result<()> {
         batch.keep(store, &self.host.disk)?;
         self.batches += 1;
-        self.refused.extend(rules(&applied.errors));
+        let rules = applied.errors.iter().filter_map(|error| error.rule());
+        self.refused.extend(rules.map(str::to_owned));
+        self.refused.sort();
+        self.refused.dedup();
         let before = self.accepted.as_ref().and_then(|accepted| accepted.applied);
         let applied = if self.refused.is_empty() {
             Some(batch.position())
@@ -204,14 +228,6 @@ impl Follower<'_> {
     fn acknowledge(&self) -> Result<()> {
         let compaction = || format!("{} batches since the last full generation", self.batches);
         let reconcile = (self.batches >= BATCHES).then(compaction);
-        let refused = self.refused.iter().cloned().collect();
-        ack::publish(self.host, &DataSet::Ca, reconcile, refused).map(drop)
+        ack::publish(self.host, &DataSet::Ca, reconcile, self.refused.clone()).map(drop)
     }
-}
-
-fn rules(errors: &[Error]) -> BTreeSet<String> {
-    errors
-        .iter()
-        .filter_map(|error| error.rule().map(str::to_owned))
-        .collect()
 }

@@ -10,7 +10,6 @@
 //! last one was cut. What is not sealed is the same bytes again, and is not worth keeping. One generation
 //! is kept for a data set, the newest; it shows by one rename, when it is whole and durable.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
@@ -76,6 +75,16 @@ impl Outgoing {
                     }
                 }
             }
+            Payload::Standing(root) => {
+                let data = temp.join(DATA);
+                disk.create_dir(&data, &DIR)?;
+                for entry in &self.manifest.files {
+                    if let Some(parent) = entry.path.parent() {
+                        disk.create_dir_all(&parent.in_dir(&data), &DIR)?;
+                    }
+                    link_or_copy(disk, &entry.path.in_dir(root), &entry.path.in_dir(&data))?;
+                }
+            }
         }
         disk.sync_filesystem(&temp)?;
         disk.rename(&temp, &dir.join(name))
@@ -105,14 +114,12 @@ impl Outgoing {
                 Payload::Batch(payload)
             }
             Content::Full { .. } => {
-                let mut files = BTreeMap::new();
                 for entry in &manifest.files {
                     let path = entry.path.in_dir(&dir.join(DATA));
                     let size = std::fs::symlink_metadata(&path).map(|meta| meta.len());
                     is_whole(&path, size.is_ok_and(|size| size == entry.size))?;
-                    files.insert(entry.path.clone(), Stored::File(path));
                 }
-                Payload::Files(files)
+                Payload::Standing(dir.join(DATA))
             }
         };
         is_whole(&dir, manifest.position() == position)?;

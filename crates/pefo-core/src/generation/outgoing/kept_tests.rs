@@ -1,5 +1,6 @@
 #![expect(clippy::disallowed_methods, reason = "tests damage what is kept")]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
