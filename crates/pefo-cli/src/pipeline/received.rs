@@ -110,8 +110,8 @@ impl Passive<'_> {
     pub fn accepted(&self, dataset: &DataSet, accepted: &Accepted) -> Result<Received> {
         let store = self.host.store(dataset);
         let gate = self.gate(dataset, None);
-        let fulls = stored(&store)?.into_iter();
-        let Some(base) = fulls.filter(|base| *base <= accepted.position).next_back() else {
+        let mut fulls = stored(&store)?.into_iter();
+        let Some(base) = fulls.rfind(|base| *base <= accepted.position) else {
             // As it is told where what was accepted is not there.
             return Err(Error::io(
                 "open",

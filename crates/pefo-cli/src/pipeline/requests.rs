@@ -194,8 +194,8 @@ impl Root<'_> {
         position: Position,
     ) -> Result<(Digest, BTreeMap<RelPath, Digest>)> {
         let (store, keys) = (self.host.store(dataset), self.host.peer_keys()?);
-        let fulls = stored(&store)?.into_iter();
-        let base = fulls.filter(|base| *base <= position).next_back();
+        let mut fulls = stored(&store)?.into_iter();
+        let base = fulls.rfind(|base| *base <= position);
         let dir = stored_dir(&store, base.unwrap_or(position));
         let document = read_capped(&dir.join(spool::MANIFEST), Manifest::MAX_BYTES)?;
         let manifest = Manifest::check(&document, &self.me.site, dataset, &keys)?;
