@@ -42,7 +42,7 @@ pub struct Arguments {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok or unchanged, 1 failed, 2 usage or configuration, 3 refused by a gate, 4 partly
-done, 5 another run holds the lock, 6 fenced or wrong role. 'check' and 'status' answer as
+done, 5 another run holds the lock, 6 fenced or wrong role. 'check', 'status' and 'verify' answer as
 monitoring plugins do: 0 ok, 1 warning, 2 critical, 3 unknown.";
 
 /// How log lines look.
@@ -189,6 +189,16 @@ pub enum Ca {
     /// On the active: send every change as it happens. On the passive: apply what comes as it comes. Runs
     /// until it is stopped.
     Watch,
+    /// Whether both masters would serve the same; each item that differs is named. Answers as monitoring
+    /// plugins do.
+    Verify {
+        /// On the passive: read every file and check every signature.
+        #[arg(long)]
+        full: bool,
+        /// On the active: how long to wait for a peer's answer, in seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+        timeout: u64,
+    },
     /// One comparison of both CAs as wholes, on behalf of a passive that watches.
     #[command(hide = true)]
     Compare,

@@ -23,4 +23,5 @@ mod puppetservers;
 mod requests;
 mod spool;
 mod taken_up;
+mod verify;
 mod watch;

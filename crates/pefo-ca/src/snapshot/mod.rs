@@ -8,6 +8,7 @@
 //! What cannot be read is a value ([`Part::Unreadable`]), not a failure: one torn certificate must not
 //! hold back a revocation. What that means is decided by [`plan`](mod@crate::plan).
 
+mod beside;
 pub(crate) mod files;
 mod outline;
 mod overlay;
@@ -33,6 +34,7 @@ use crate::parallel::Threads;
 use crate::serial::Serial;
 use crate::source::Change;
 
+pub use beside::{Beside, Known};
 pub use files::MAX_FILE_BYTES;
 pub use outline::Outline;
 pub(crate) use slice::Slice;

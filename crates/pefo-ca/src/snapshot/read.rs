@@ -11,7 +11,7 @@ use pefo_core::{Certname, RelPath, Result};
 
 use super::files::{self, Loaded, MAX_CERT_BYTES, Stamp, stamp};
 use super::overlay::Overlay;
-use super::{FileEntry, Outline, Part, Problem, Snapshot, SnapshotOptions};
+use super::{FileEntry, Outline, Part, Problem, Slice, Snapshot, SnapshotOptions};
 use crate::cert::{CaChain, Cert, Request};
 use crate::crl::CrlBundle;
 use crate::inventory::Inventory;
@@ -32,6 +32,7 @@ pub(super) struct Reader<'a> {
     problems: Vec<Problem>,
     excluded: BTreeSet<Certname>,
     overlay: Overlay,
+    only: Option<&'a BTreeSet<RelPath>>,
 }
 
 impl<'a> Reader<'a> {
@@ -54,7 +55,14 @@ impl<'a> Reader<'a> {
             problems: Vec::new(),
             excluded: BTreeSet::new(),
             overlay: Overlay::new(),
+            only: None,
         }
+    }
+
+    /// Of signed/ and requests/ only these.
+    pub(super) fn only(mut self, paths: &'a BTreeSet<RelPath>) -> Self {
+        self.only = Some(paths);
+        self
     }
 
     /// With files in place of those of the directory.
@@ -272,7 +280,11 @@ impl<'a> Reader<'a> {
                         named.insert(name, path.clone());
                     }
                 }
-                Ok(Some(named.into_iter().collect()))
+                let mut named: Vec<(Certname, RelPath)> = named.into_iter().collect();
+                if let Some(only) = self.only {
+                    named.retain(|(_, path)| only.contains(path));
+                }
+                Ok(Some(named))
             }
             Err(problem) => {
                 self.problems.extend(problem);
@@ -417,7 +429,7 @@ impl<'a> Reader<'a> {
             requests,
             excluded: self.excluded,
             problems: self.problems,
-            slice: None,
+            slice: self.only.map(|_| Slice::default()),
         })
     }
 }

@@ -1,11 +1,18 @@
 //! Would the standby serve the same as its source: each kind of difference, and none too many.
 
-use pefo_ca::verify::{Comparison, Finding, VerifyRules, compare};
+use std::time::Duration;
+
+use pefo_ca::snapshot::{Beside, Known};
+use pefo_ca::verify::{Comparison, Finding, VerifyRules, compare, compare_beside};
 use pefo_ca::{Exclusions, SerialBlock};
-use pefo_core::Certname;
+use pefo_core::digest_cache::DigestCache;
+use pefo_core::generation::batch::SourceState;
+use pefo_core::{Certname, Digest};
 use pefo_testkit::ca::{CrlOptions, Keys, Step};
 
 use super::*;
+
+const LATER: Duration = Duration::from_secs(3600);
 
 fn same_rules() -> VerifyRules {
     VerifyRules::new(timestamp())
@@ -15,8 +22,30 @@ pub(super) fn compared(pair: &Pair) -> Comparison {
     compared_by(pair, &same_rules())
 }
 
+/// Compared as wholes; and beside what is known by digest, which comes to the same with and without a cache.
 fn compared_by(pair: &Pair, rules: &VerifyRules) -> Comparison {
-    compare(&snap(&pair.b), &snap(pair.a.dir()), rules)
+    let source = snap(pair.a.dir());
+    let whole = compare(&snap(&pair.b), &source, rules);
+    let files = source.files();
+    let state =
+        SourceState::of(files.map(|(path, bytes, mode)| (path.clone(), mode, Digest::of(bytes))));
+    let known = Known {
+        dir: pair.a.dir(),
+        changes: &[],
+        state: &state,
+    };
+    let layout = CaLayout::at(&pair.b).unwrap();
+    let mut cache = DigestCache::default();
+    let options = SnapshotOptions::default().attempts(0);
+    // Files that were written just now are remembered an hour later.
+    let later = FixedClock::new(Timestamp::from(std::time::SystemTime::now() + LATER));
+    for _ in 0..2 {
+        let sides = Beside::read(&layout, known, &options, &mut cache, &later).unwrap();
+        let beside = compare_beside(&sides, rules);
+        assert_eq!(beside, whole);
+        assert_eq!(beside.to_string(), whole.to_string());
+    }
+    whole
 }
 
 fn name(text: &str) -> Certname {

@@ -1,4 +1,6 @@
-//! `pefo ca diff` and `pefo ca exclude`.
+//! `pefo ca diff`, `pefo ca verify` and `pefo ca exclude`.
+
+use std::time::Duration;
 
 use pefo_core::Result;
 use pefo_core::generation::DataSet;
@@ -7,7 +9,7 @@ use serde_json::json;
 
 use crate::arguments::Change;
 use crate::host::Host;
-use crate::outcome::Report;
+use crate::outcome::{Health, Report};
 use crate::pipeline;
 
 /// On the passive: the plan of the newest generation. On the active: what a push would send.
@@ -22,6 +24,23 @@ pub(super) fn diff(host: &Host) -> Result<Report> {
         Role::Passive => pipeline::apply::show(host, &DataSet::Ca, &dry)?,
     };
     Ok(report.about(DataSet::Ca))
+}
+
+/// Whether both masters would serve the same. Where that cannot be told, the answer is the plugins' unknown.
+pub(super) fn verify(host: &Host, full: bool, timeout: u64) -> Report {
+    let verified = host.station().and_then(|(station, _)| match station.role {
+        Role::Active => pipeline::verify::on_active(host, Duration::from_secs(timeout)),
+        Role::Passive => pipeline::verify::on_passive(host, full),
+    });
+    verified.unwrap_or_else(|error| {
+        // Monitoring shows standard output's first line and nothing else.
+        let text = format!("PEFO {}: {error}\n", Health::Unknown.word());
+        Report {
+            text,
+            ..Report::failed(error)
+        }
+        .health(Health::Unknown)
+    })
 }
 
 /// Which certificates never cross, and why.

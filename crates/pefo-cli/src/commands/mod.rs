@@ -62,6 +62,7 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
         Command::Schedule(Schedule::Print { format }) => schedule::print(&host, *format),
         Command::Ca(Ca::Diff) => ca::diff(&host),
         Command::Ca(Ca::Watch) => pipeline::watch::run(&host).map(|it| it.about(DataSet::Ca)),
+        Command::Ca(Ca::Verify { full, timeout }) => Ok(ca::verify(&host, *full, *timeout)),
         Command::Ca(Ca::Compare) => pipeline::watch::compare(&host),
         Command::Ca(Ca::Exclude) => ca::exclude(&host),
         Command::Ca(Ca::Push { seed, change }) => {
@@ -230,6 +231,7 @@ fn name(command: &Command) -> &'static str {
         Command::Ca(Ca::Push { .. }) => "ca push",
         Command::Ca(Ca::Apply { .. }) => "ca apply",
         Command::Ca(Ca::Watch) => "ca watch",
+        Command::Ca(Ca::Verify { .. }) => "ca verify",
         Command::Ca(Ca::Compare) => "ca compare",
         Command::Ca(Ca::Exclude) => "ca exclude",
         Command::Nc(Nc::Export { .. }) => "nc export",

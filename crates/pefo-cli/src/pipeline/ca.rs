@@ -1,12 +1,13 @@
 //! The CA: what pefo-ca's snapshot sends, and how its plan is reached from a verified generation.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pefo_ca::seed::block_for;
 use pefo_ca::snapshot::{MAX_FILE_BYTES, Outline};
 use pefo_ca::source::Change;
 use pefo_ca::standby::Stamps;
+use pefo_ca::verify::VerifyRules;
 use pefo_ca::{
     ApplyOptions, CaLayout, DetectOptions, Exclusions, Plan, PlanRules, SeedKey, SeedOptions,
     SerialBlock, Snapshot, SnapshotOptions, Standby, ca_fingerprint, plan, seed,
@@ -28,7 +29,8 @@ use crate::arguments;
 use crate::host::Host;
 use crate::launcher::{account, group_id};
 
-const KEY: &str = "ca_key.pem";
+/// The signing key, which crosses once, sealed.
+pub const KEY: &str = "ca_key.pem";
 /// The summary's field with the certnames that the source leaves out.
 const EXCLUDED: &str = "excluded_certnames";
 
@@ -172,10 +174,12 @@ pub fn collect(
 }
 
 /// What the batches changed, differences made whole.
-fn changes(received: &Received) -> Result<Vec<Change>> {
-    let files = received.full().files()?;
+///
+/// # Errors
+/// `Io`; `Refused` or `Invalid` where a batch is not of what stood before it in `files` and the batches.
+pub fn changes(files: &Path, batches: &[Verified]) -> Result<Vec<Change>> {
     let mut changes: Vec<Change> = Vec::new();
-    for batch in received.batches() {
+    for batch in batches {
         let more = steps::changes(batch, |path| {
             let newest = changes.iter().rev().find(|change| change.path() == path);
             match newest {
@@ -206,7 +210,8 @@ fn modes<'r>(
 /// # Errors
 /// `Io`; `Refused` or `Invalid` where a batch is not of what stood before it.
 pub fn source(received: &Received) -> Result<Snapshot> {
-    let (files, changes) = (received.full().files()?, changes(received)?);
+    let files = received.full().files()?;
+    let changes = changes(files, received.batches())?;
     let snapshot = Snapshot::read_dir_after(files, &SnapshotOptions::default(), &changes)?;
     Ok(snapshot.with_modes(modes(received, &changes)))
 }
@@ -224,7 +229,8 @@ pub fn standby(host: &Host, received: &Received) -> Result<Option<Standby>> {
     let options = SnapshotOptions::default();
     let stamps = Stamps::of(&layout);
     let local = Outline::read(&layout, &options, &*host.clock)?;
-    let (files, changes) = (received.full().files()?, changes(received)?);
+    let files = received.full().files()?;
+    let changes = changes(files, received.batches())?;
     let source = Outline::read_dir_after(files, &options, &changes)?;
     let source = source.with_modes(modes(received, &changes));
     Standby::of(&layout, stamps, local, source)
@@ -319,22 +325,9 @@ fn to_json(plan: &Plan) -> Result<serde_json::Value> {
 }
 
 fn rules(host: &Host, verified: &Verified, change: &arguments::Change) -> Result<PlanRules> {
-    let mut exclusions = exclusions(host, [host.config.site.certname.clone()]);
-    let left_out = verified
-        .manifest()
-        .summary
-        .get(EXCLUDED)
-        .and_then(|names| names.as_array());
-    for name in left_out
-        .into_iter()
-        .flatten()
-        .filter_map(|name| name.as_str())
-    {
-        exclusions = exclusions.with(Certname::new(name)?, "left out by the active");
-    }
     let mut rules = PlanRules::new(host.clock.now())
         .max_deletes(host.config.ca.max_deletes)
-        .exclude(exclusions);
+        .exclude(excluded_here(host, &verified.manifest().summary)?);
     for rule in &change.accept {
         rules = rules.accept(rule);
     }
@@ -342,6 +335,29 @@ fn rules(host: &Host, verified: &Verified, change: &arguments::Change) -> Result
         rules = rules.block(block);
     }
     Ok(rules)
+}
+
+/// The rules by which this host is compared with a source whose newest generation says `summary`.
+///
+/// # Errors
+/// `Io`, or `Invalid` where the summary or a record is malformed.
+pub fn verify_rules(host: &Host, summary: &serde_json::Value) -> Result<VerifyRules> {
+    let rules = VerifyRules::new(host.clock.now()).exclude(excluded_here(host, summary)?);
+    Ok(match record::load::<SerialBlock>(&block_path(host))? {
+        Some(block) => rules.block(block),
+        None => rules,
+    })
+}
+
+/// Whom neither side touches: this host's own, and whom the active leaves out.
+fn excluded_here(host: &Host, summary: &serde_json::Value) -> Result<Exclusions> {
+    let mut exclusions = exclusions(host, [host.config.site.certname.clone()]);
+    let left_out = summary.get(EXCLUDED).and_then(|names| names.as_array());
+    let left_out = left_out.into_iter().flatten();
+    for name in left_out.filter_map(|name| name.as_str()) {
+        exclusions = exclusions.with(Certname::new(name)?, "left out by the active");
+    }
+    Ok(exclusions)
 }
 
 /// The block of serials that this host may issue.

@@ -13,6 +13,7 @@ pub mod push;
 pub mod received;
 pub mod requests;
 pub mod steps;
+pub mod verify;
 pub mod watch;
 
 use pefo_core::{Error, ErrorKind, Result};

@@ -3,9 +3,10 @@
 //! The full one and the batches say together what the source's state is. Root keeps both in its store as
 //! they were signed, and whoever needs that state reads them from there and has them checked again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use pefo_core::disk::Beneath;
+use pefo_core::disk::{Beneath, read_capped};
+use pefo_core::generation::batch::{SourceState, state_of_open_files};
 use pefo_core::generation::spool::{self, Form};
 use pefo_core::generation::verify::{stored, stored_batch, stored_batches, stored_dir};
 use pefo_core::generation::{Accepted, Content, DataSet, Gate, Manifest, Position, Verified};
@@ -103,6 +104,46 @@ impl Passive<'_> {
         Ok(received)
     }
 
+    /// What was accepted last, by its manifests: the files themselves are not read.
+    ///
+    /// # Errors
+    /// As [`Passive::accepted`].
+    pub fn held(&self, dataset: &DataSet, accepted: &Accepted) -> Result<Held> {
+        let store = self.host.store(dataset);
+        let gate = self.gate(dataset, None);
+        let base = base(&store, accepted)?;
+        let dir = stored_dir(&store, base);
+        let document = read_capped(&dir.join(spool::MANIFEST), Manifest::MAX_BYTES)?;
+        let full = Manifest::check(&document, gate.site, dataset, gate.keys)?;
+        let mut state = state_of_open_files(&full);
+        let mut reached = full.state();
+        let mut summary = full.summary;
+        let mut batches = Vec::new();
+        for position in batches_between(&store, base, accepted)? {
+            let batch = gate.reopen_batch(&store, position)?;
+            let Content::Batch { from, to, .. } = &batch.manifest().content else {
+                continue;
+            };
+            if *from == reached {
+                reached = *to;
+                for (step, _) in batch.steps()? {
+                    state.take(step);
+                }
+                summary.clone_from(&batch.manifest().summary);
+                batches.push(batch);
+            }
+        }
+        if reached != accepted.state {
+            return Err(gap(accepted));
+        }
+        Ok(Held {
+            dir: dir.join(spool::DATA),
+            batches,
+            state,
+            summary,
+        })
+    }
+
     /// Opens what was accepted last again: the full generation in root's store and the batches up to it.
     ///
     /// # Errors
@@ -110,36 +151,20 @@ impl Passive<'_> {
     pub fn accepted(&self, dataset: &DataSet, accepted: &Accepted) -> Result<Received> {
         let store = self.host.store(dataset);
         let gate = self.gate(dataset, None);
-        let mut fulls = stored(&store)?.into_iter();
-        let Some(base) = fulls.rfind(|base| *base <= accepted.position) else {
-            // As it is told where what was accepted is not there.
-            return Err(Error::io(
-                "open",
-                &stored_dir(&store, accepted.position),
-                std::io::ErrorKind::NotFound.into(),
-            ));
-        };
+        let base = base(&store, accepted)?;
         let mut received = Received {
             full: gate.reopen(&store, base)?,
             batches: Vec::new(),
             stopped: None,
         };
-        let batches = stored_batches(&store)?.into_iter();
-        for position in batches.filter(|at| base < *at && *at <= accepted.position) {
+        for position in batches_between(&store, base, accepted)? {
             let batch = gate.reopen_batch(&store, position)?;
             if follows(batch.manifest(), received.newest().manifest()) {
                 received.batches.push(batch);
             }
         }
         if received.newest().manifest().state() != accepted.state {
-            return Err(Error::refused(
-                "batch-gap",
-                format!(
-                    "this host's copies do not lead to {}, which it accepted",
-                    accepted.position
-                ),
-            )
-            .hint("the source sends a full generation next; nothing to do"));
+            return Err(gap(accepted));
         }
         Ok(received)
     }
@@ -169,6 +194,48 @@ impl Passive<'_> {
             }
         }
     }
+}
+
+/// What was accepted last, as its manifests tell it.
+#[derive(Debug)]
+pub struct Held {
+    /// The full generation's files.
+    pub dir: PathBuf,
+    /// The batches after it.
+    pub batches: Vec<Verified>,
+    /// Every file with its digest; what crossed sealed is not among them.
+    pub state: SourceState,
+    /// What the newest of them says of itself.
+    pub summary: serde_json::Value,
+}
+
+/// The full generation from which what was accepted is reached.
+fn base(store: &Path, accepted: &Accepted) -> Result<Position> {
+    let mut fulls = stored(store)?.into_iter();
+    let base = fulls.rfind(|base| *base <= accepted.position);
+    // As it is told where what was accepted is not there.
+    let missing = || {
+        let dir = stored_dir(store, accepted.position);
+        Error::io("open", &dir, std::io::ErrorKind::NotFound.into())
+    };
+    base.ok_or_else(missing)
+}
+
+fn batches_between(store: &Path, base: Position, accepted: &Accepted) -> Result<Vec<Position>> {
+    let mut batches = stored_batches(store)?;
+    batches.retain(|at| base < *at && *at <= accepted.position);
+    Ok(batches)
+}
+
+fn gap(accepted: &Accepted) -> Error {
+    Error::refused(
+        "batch-gap",
+        format!(
+            "this host's copies do not lead to {}, which it accepted",
+            accepted.position
+        ),
+    )
+    .hint("the source sends a full generation next; nothing to do")
 }
 
 /// Whether a batch goes on from that state.
