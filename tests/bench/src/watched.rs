@@ -14,6 +14,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use inotify::{Inotify, WatchMask};
+use pefo_core::clock::{Clock as _, SystemClock};
 use pefo_core::{Error, ErrorKind, Result};
 use pefo_testkit::ca::{CaOptions, Keys, TestCa};
 use pefo_testkit::child::Child;
@@ -48,6 +49,8 @@ impl<'a> Watched<'a> {
         place: &'a Place,
         certificates: u64,
         revoked: u64,
+        keys: Keys,
+        flags: &[&'static str],
     ) -> Result<Self, Halt> {
         let ssh = world.ssh()?;
         // Only the peer's key is used here: each master has an sshd of its own.
@@ -58,7 +61,7 @@ impl<'a> Watched<'a> {
             let cadir = master.cadir();
             master.use_cadir(&cadir, "owner = \"root\"\ngroup = \"root\"");
         }
-        let options = CaOptions::default().keys(Keys::Ecdsa);
+        let options = CaOptions::default().keys(keys);
         let mut ca = TestCa::create(&a.cadir(), options).map_err(test_ca)?;
         ca.fill(certificates, |number| {
             format!("node{number:06}.example.com")
@@ -70,13 +73,7 @@ impl<'a> Watched<'a> {
         masters::pair(&a, &b);
         a.pefo(["ca", "push", "--seed"]).exits(0);
         b.pefo(["ca", "apply"]).exits(0);
-        let rsync = Rsync::new(
-            ssh,
-            ssh.port(),
-            &["-au", "--delete"],
-            Durability::None,
-            place.path(),
-        )?;
+        let rsync = Rsync::new(ssh, ssh.port(), flags, Durability::None, place.path())?;
         let watched = Self {
             world,
             place,
@@ -99,7 +96,63 @@ impl<'a> Watched<'a> {
         self.ca.sign(name).map_err(test_ca)?;
         let path = self.certificate(name);
         wait::within(LIMIT, || path.exists().then_some(()))
-            .ok_or_else(|| self.in_vain("the first event"))
+            .ok_or_else(|| self.in_vain("the first event"))?;
+        self.quiet()
+    }
+
+    /// Waits until neither watch does anything: what they do at their start is no part of an event.
+    fn quiet(&self) -> Result<()> {
+        let used = || {
+            let (a, b) = self.watches.as_ref()?;
+            Some(ticks(a.id())? + ticks(b.id())?)
+        };
+        let end = Instant::now() + LIMIT;
+        let mut before = used();
+        while Instant::now() < end {
+            SystemClock.wait(Duration::from_secs(2));
+            let now = used();
+            if now == before {
+                return Ok(());
+            }
+            before = now;
+        }
+        Err(self.in_vain("quiet"))
+    }
+
+    /// What `pefo` with these arguments takes on the passive, in milliseconds; it must succeed.
+    pub(crate) fn on_passive(&self, arguments: &[&str]) -> Result<f64> {
+        let mut command = self.b.command();
+        Ok(process::run(command.args(arguments), self.place.path())?.milliseconds())
+    }
+
+    /// What the passive remembers between two verifications is forgotten.
+    pub(crate) fn forget(&self) -> Result<()> {
+        let path = self.b.state().join("work/ca-digests");
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove", &path, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Every content hashed and compared by rsync, as root and without a line: milliseconds.
+    pub(crate) fn rsync_compares(&self) -> Result<f64> {
+        let mut command = Command::new("rsync");
+        command.args(["-anc", "--delete"]);
+        command.arg(format!("{}/", self.ca.dir().join("signed").display()));
+        command.arg(format!("{}/", self.b.cadir().join("signed").display()));
+        Ok(process::run(&mut command, self.place.path())?.milliseconds())
+    }
+
+    /// OpenSSL's way to check every certificate: milliseconds.
+    pub(crate) fn openssl_verifies(&self) -> Result<f64> {
+        let script = format!(
+            "find '{0}/signed' -name '*.pem' | xargs -n 2000 openssl verify -CAfile '{0}/ca_crt.pem' > /dev/null",
+            self.b.cadir().display()
+        );
+        let mut command = Command::new("sh");
+        Ok(process::run(command.args(["-c", &script]), self.place.path())?.milliseconds())
     }
 
     /// A certificate's place on the passive.
@@ -121,7 +174,7 @@ impl<'a> Watched<'a> {
     pub(crate) fn idle(&self, over: Duration) -> Option<([u64; 2], f64)> {
         let (a, b) = self.watches.as_ref()?;
         let before = ticks(a.id())? + ticks(b.id())?;
-        pefo_core::clock::Clock::wait(&pefo_core::clock::SystemClock, over);
+        SystemClock.wait(over);
         let used = ticks(a.id())? + ticks(b.id())? - before;
         // The kernel counts in hundredths of a second (USER_HZ).
         let percent = used as f64 / 100.0 / over.as_secs_f64() * 100.0;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use pefo_core::disk::{Attributes, Disk};
 use pefo_core::{Error, Result};
-use pefo_testkit::ca::Step;
+use pefo_testkit::ca::{Keys, Step};
 
 use crate::numbers::{median, p99};
 use crate::pairs::{self, Contest};
@@ -17,6 +17,8 @@ use crate::row::{Halt, Measured, Row, Unit};
 use crate::watched::{Names, Watched, since, test_ca};
 use crate::world::World;
 
+/// How the original calls rsync.
+const FLAGS: [&str; 2] = ["-au", "--delete"];
 /// So many events make one run of pefo, of which the median counts.
 const EVENTS: usize = 20;
 /// Over so long it is looked at what the watches do when nothing happens.
@@ -70,6 +72,20 @@ pub(crate) fn rows() -> Vec<Row> {
             Some(0.02),
             3,
             burst,
+        ),
+        row(
+            "ca_verify_50k",
+            "both sides of 50,000 compared, caches warm",
+            None,
+            5,
+            |world, pairs| verify(world, pairs, false),
+        ),
+        row(
+            "ca_full_verify_50k",
+            "every file of 50,000 read, every signature checked",
+            None,
+            3,
+            |world, pairs| verify(world, pairs, true),
         ),
     ]
 }
@@ -184,7 +200,7 @@ impl Contest for Events<'_> {
 fn events(world: &World, pairs: usize, certificates: u64, act: Act) -> Result<Measured, Halt> {
     let place = world.place("ca_events")?;
     let revoked = if act == Act::Revoke { 500 } else { 0 };
-    let mut watched = Watched::seeded(world, &place, certificates, revoked)?;
+    let mut watched = Watched::seeded(world, &place, certificates, revoked, Keys::Ecdsa, &FLAGS)?;
     watched.original()?;
     watched.start()?;
     let awaited = match act {
@@ -203,18 +219,83 @@ fn events(world: &World, pairs: usize, certificates: u64, act: Act) -> Result<Me
         scratch,
     };
     let measured = pairs::measure(world, Unit::Milliseconds, pairs, &mut contest)?;
-    let idle = contest.watched.idle(IDLE);
-    let note = idle.map(|([a, b], percent)| {
-        format!("the watches when idle: {a} and {b} MiB, {percent:.1} % of a processor")
-    });
     let name = contest.watched.original_name();
-    let mut row = Measured::of(&measured, name)?
-        .memory_kib(contest.watched.peak_kib())
-        .note(note.as_deref());
+    let mut row = Measured::of(&measured, name)?.memory_kib(contest.watched.peak_kib());
     // The warm-up's too: a slow first event would be one that an operator meets.
     row.p99 = p99(&contest.all);
     row.publish = median(&contest.publishes);
-    Ok(row)
+    let mut note = limits(&contest.all, row.publish.unwrap_or_default());
+    if let Some(([a, b], percent)) = contest.watched.idle(IDLE) {
+        note.push_str(&format!(
+            "; the watches when idle: {a} and {b} MiB (wanted ≤ 32), {percent:.1} % of a processor"
+        ));
+    }
+    Ok(row.note(Some(&note)))
+}
+
+/// Whether the events are as fast as the disk lets them be.
+fn limits(events: &[f64], publish: f64) -> String {
+    let half = median(events).unwrap_or_default();
+    let slowest = p99(events).unwrap_or_default();
+    let (of_half, of_slowest) = (f64::max(5.0, 8.0 * publish), f64::max(25.0, 30.0 * publish));
+    let verdict = |is: f64, limit: f64| if is <= limit { "yes" } else { "NO" };
+    format!(
+        "p50 {half:.2} ms, wanted ≤ {of_half:.1}: {}; p99 {slowest:.2} ms, wanted ≤ {of_slowest:.1}: {}",
+        verdict(half, of_half),
+        verdict(slowest, of_slowest)
+    )
+}
+
+struct Verify<'a> {
+    watched: Watched<'a>,
+    full: bool,
+}
+
+impl Contest for Verify<'_> {
+    fn prepare(&mut self, _: usize) -> Result<()> {
+        if self.full {
+            self.watched.forget()
+        } else {
+            // Caches are to be warm, on both sides.
+            self.watched.on_passive(&["ca", "verify"]).map(drop)
+        }
+    }
+
+    fn pefo(&mut self) -> Result<f64> {
+        let full = ["ca", "verify", "--full"];
+        let arguments = if self.full { &full[..] } else { &full[..2] };
+        self.watched.on_passive(arguments)
+    }
+
+    fn peer(&mut self) -> Result<f64> {
+        if self.full {
+            self.watched.openssl_verifies()
+        } else {
+            self.watched.rsync_compares()
+        }
+    }
+}
+
+fn verify(world: &World, pairs: usize, full: bool) -> Result<Measured, Halt> {
+    let place = world.place("ca_verify")?;
+    // Puppet's own keys are RSA's, and their signatures take longer to check.
+    let keys = if full { Keys::Rsa } else { Keys::Ecdsa };
+    let watched = Watched::seeded(world, &place, 50_000, 500, keys, &FLAGS)?;
+    let mut contest = Verify { watched, full };
+    let measured = pairs::measure(world, Unit::Milliseconds, pairs, &mut contest)?;
+    let (peer, limit) = if full {
+        ("openssl verify", 3_000.0)
+    } else {
+        ("rsync -anc --delete", 1_000.0)
+    };
+    let row = Measured::of(&measured, peer)?;
+    let verdict = if row.summary.pefo <= limit {
+        "yes"
+    } else {
+        "NO"
+    };
+    let note = format!("wanted ≤ {limit} ms: {verdict}; the peer looks at signed/ alone");
+    Ok(row.note(Some(&note)))
 }
 
 struct Burst<'a> {
@@ -266,7 +347,7 @@ impl Contest for Burst<'_> {
 
 fn burst(world: &World, pairs: usize) -> Result<Measured, Halt> {
     let place = world.place("ca_burst")?;
-    let mut watched = Watched::seeded(world, &place, 1_000, 0)?;
+    let mut watched = Watched::seeded(world, &place, 1_000, 0, Keys::Ecdsa, &FLAGS)?;
     watched.original()?;
     watched.start()?;
     let mut contest = Burst {
