@@ -72,9 +72,15 @@ impl SourceIndex {
         };
         let mut paths = index.everything(&mut Vec::new())?;
         paths.sort_by_key(reading_rank);
-        // A piece at a time, so that a watcher never holds more than it keeps.
-        for paths in paths.chunks(PIECE) {
-            index.look_at(paths, Depth::Index, clock)?;
+        // A piece at a time, and each piece gone before the next, so that a watcher never holds more than
+        // it keeps.
+        let mut paths = paths.into_iter();
+        loop {
+            let piece: Vec<RelPath> = paths.by_ref().take(PIECE).collect();
+            if piece.is_empty() {
+                break;
+            }
+            index.look_at(&piece, Depth::Index, clock)?;
         }
         Ok(index)
     }

@@ -23,6 +23,7 @@ use pefo_core::{Certname, RelPath, Result};
 
 use crate::cert::{CaChain, Cert};
 use crate::crl::CrlBundle;
+use crate::inventory::Row;
 use crate::layout::CaLayout;
 use crate::plan::{Action, Plan, PlanRules, SerialMode, plan};
 use crate::serial::{MAX_COUNTER, Serial};
@@ -96,7 +97,8 @@ pub struct Standby {
     rows: RowIndex,
     /// Whose certificates stand here, and with which serial; none where a file cannot be read.
     certificates: BTreeMap<Certname, Option<Serial>>,
-    holders: BTreeMap<Serial, Vec<Certname>>,
+    /// Those whose serial no row says to be theirs.
+    rowless: BTreeSet<(Serial, Certname)>,
     /// Those of them that the source does not have.
     only_here: BTreeSet<Certname>,
     source: Source,
@@ -137,18 +139,21 @@ impl Standby {
         local: Outline,
         source: Outline,
     ) -> Result<Option<Self>> {
-        let Outline { rest, certificates } = local;
-        let inventory = rest
-            .inventory()
-            .filter(|inventory| inventory.tail().is_empty());
-        let (Some(chain), Some(_), true) = (rest.chain(), inventory, rest.has_signed_dir) else {
+        let Outline {
+            rest,
+            inventory,
+            certificates,
+        } = local;
+        // A torn tail is cut off when both sides are compared as wholes.
+        let inventory = inventory.filter(|bytes| bytes.is_empty() || bytes.ends_with(b"\n"));
+        let (Some(chain), Some(inventory), true) = (rest.chain(), inventory, rest.has_signed_dir)
+        else {
             return Ok(None);
         };
         let crls = |side: &Snapshot| -> Result<_> {
             let file = |name: &'static str| Ok((name, CrlFile::of(side, name)?));
             CRLS.into_iter().map(file).collect()
         };
-        let file = rest.files.get(&RelPath::new(INVENTORY)?);
         let mut requests = BTreeMap::new();
         for name in source.rest.requests.keys() {
             let file = source
@@ -163,9 +168,9 @@ impl Standby {
             chain: chain.clone(),
             key_matches: rest.key_matches.clone(),
             crls: crls(&rest)?,
-            rows: RowIndex::of(file.map_or(&[][..], |file| &file.bytes)),
+            rows: RowIndex::of(&inventory),
             certificates: BTreeMap::new(),
-            holders: BTreeMap::new(),
+            rowless: BTreeSet::new(),
             only_here: BTreeSet::new(),
             source: Source {
                 chain: source.rest.chain.clone(),
@@ -174,12 +179,20 @@ impl Standby {
                 requests,
             },
         };
-        for (name, serial) in certificates {
-            if !source.certificates.contains_key(&name) && !source.rest.excluded.contains(&name) {
+        for (name, serial) in &certificates {
+            let there = source
+                .certificates
+                .binary_search_by(|(there, _)| there.cmp(name));
+            if there.is_err() && !source.rest.excluded.contains(name) {
                 standby.only_here.insert(name.clone());
             }
-            standby.set_certificate(&name, Some(serial));
+            if let Some(serial) =
+                serial.filter(|serial| !standby.rows.names(*serial, name.as_str()))
+            {
+                standby.rowless.insert((serial, name.clone()));
+            }
         }
+        standby.certificates = certificates.into_iter().collect();
         Ok(Some(standby))
     }
 
@@ -308,17 +321,30 @@ impl Standby {
             Some(serial) => self.certificates.insert(name.clone(), serial),
             None => self.certificates.remove(name),
         };
-        if let Some(Some(serial)) = before
-            && let Some(holders) = self.holders.get_mut(&serial)
+        if let Some(Some(serial)) = before {
+            self.rowless.remove(&(serial, name.clone()));
+        }
+        if let Some(Some(serial)) = certificate
+            && !self.rows.names(serial, name.as_str())
         {
-            holders.retain(|holder| holder != name);
-            if holders.is_empty() {
-                self.holders.remove(&serial);
-            }
+            self.rowless.insert((serial, name.clone()));
         }
-        if let Some(Some(serial)) = certificate {
-            self.holders.entry(serial).or_default().push(name.clone());
-        }
+    }
+
+    /// Everybody here whose certificate has one of these serials, by rows that were read of them.
+    fn holders(&self, serials: &BTreeSet<Serial>, rows: &[Row]) -> BTreeSet<Certname> {
+        let of_rows = rows.iter().filter_map(|row| {
+            let name = Certname::new(row.common_name()?).ok()?;
+            let holds = self.certificates.get(&name) == Some(&Some(row.serial));
+            (holds && serials.contains(&row.serial)).then_some(name)
+        });
+        let rowless = self
+            .rowless
+            .iter()
+            .filter(|(serial, _)| serials.contains(serial));
+        of_rows
+            .chain(rowless.map(|(_, name)| name.clone()))
+            .collect()
     }
 
     /// The highest serial in use here, and the highest of this host's own block.
@@ -333,8 +359,8 @@ impl Standby {
         });
         let revoked: Vec<_> = revoked.collect();
         let highest = |(first, last): (Serial, Serial)| {
-            let held = self.holders.range(first..=last).next_back();
-            let held = held.map(|(serial, _)| *serial);
+            let held = self.rowless.iter().map(|(serial, _)| *serial);
+            let held = held.filter(|serial| (first..=last).contains(serial)).max();
             let rows = self.rows.highest(first, last);
             let revoked = revoked
                 .iter()

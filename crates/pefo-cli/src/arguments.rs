@@ -188,7 +188,11 @@ pub enum Ca {
     },
     /// On the active: send every change as it happens. On the passive: apply what comes as it comes. Runs
     /// until it is stopped.
-    Watch,
+    Watch {
+        /// Do not start anew with an allocator that gives memory back.
+        #[arg(long, hide = true)]
+        in_place: bool,
+    },
     /// Whether both masters would serve the same; each item that differs is named. Answers as monitoring
     /// plugins do.
     Verify {

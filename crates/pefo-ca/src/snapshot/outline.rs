@@ -1,7 +1,7 @@
 //! A CA without its certificates: who has one, and all the rest.
 
-use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use pefo_core::clock::Clock;
 use pefo_core::{Certname, RelPath, Result};
@@ -14,9 +14,11 @@ use crate::source::Change;
 /// A CA in so much memory as one that follows it can spare.
 #[derive(Debug, Clone)]
 pub struct Outline {
+    /// Without inventory.
     pub(crate) rest: Snapshot,
-    /// By the names of the files of signed/; with the serial where it was asked for and can be read.
-    pub(crate) certificates: BTreeMap<Certname, Option<Serial>>,
+    pub(crate) inventory: Option<Arc<[u8]>>,
+    /// By the names of the files of signed/, sorted; with the serial where it was asked for and can be read.
+    pub(crate) certificates: Vec<(Certname, Option<Serial>)>,
 }
 
 impl Outline {

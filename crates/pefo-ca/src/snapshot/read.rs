@@ -104,15 +104,23 @@ impl<'a> Reader<'a> {
             let serial_of = |bytes: Arc<[u8]>| Cert::from_pem(&bytes).ok().map(|cert| cert.serial);
             Ok(bytes.map(serial_of))
         });
-        let mut certificates = BTreeMap::new();
+        let mut certificates = Vec::with_capacity(listing.len());
         for ((name, _), serial) in listing.into_iter().zip(serials) {
             certificates.extend(serial?.map(|serial| (name, serial)));
         }
+        // The listing is in the order of file names, which is another one: '-' sorts before '.'.
+        certificates.sort();
         self.load_last()?;
         self.settle()?;
         let key_matches = self.key_matches()?;
+        // Its rows are indexed, not parsed: that takes a tenth of the memory.
+        let inventory = self.files.remove(&rel(files::INVENTORY)?);
         let rest = self.finish(requests, Vec::new(), has_signed_dir, key_matches)?;
-        Ok(Outline { rest, certificates })
+        Ok(Outline {
+            rest,
+            inventory: inventory.map(|file| file.bytes),
+            certificates,
+        })
     }
 
     pub(super) fn read(mut self) -> Result<Snapshot> {
@@ -266,6 +274,9 @@ impl<'a> Reader<'a> {
             Ok(names) => {
                 self.excluded.extend(names.excluded);
                 self.problems.extend(names.problems);
+                if self.overlay.is_empty() && self.only.is_none() {
+                    return Ok(Some(names.named));
+                }
                 let mut named: BTreeMap<Certname, RelPath> = names.named.into_iter().collect();
                 for (path, entry) in &self.overlay {
                     let name = path.as_str().split_once('/').filter(|(dir, _)| *dir == sub);

@@ -27,17 +27,24 @@ pub(super) struct RowIndex {
 impl RowIndex {
     /// Of a file's whole lines.
     pub(super) fn of(file: &[u8]) -> Self {
-        let mut index = Self::default();
         let whole = file.iter().rposition(|byte| *byte == b'\n');
         let whole = whole.map_or(0, |last| last + 1);
-        for line in file
-            .get(..whole)
-            .unwrap_or_default()
-            .split_inclusive(|byte| *byte == b'\n')
-        {
-            index.line(line);
+        let lines = file.get(..whole).unwrap_or_default();
+        let (mut by_serial, mut by_subject) = (Vec::new(), Vec::new());
+        let mut bytes = 0;
+        for line in lines.split_inclusive(|byte| *byte == b'\n') {
+            if let (Some(row), Ok(at)) = (row(line), u32::try_from(bytes)) {
+                by_serial.push((row.serial, at));
+                by_subject.push((hash(&row.subject), at));
+            }
+            bytes += line.len() as u64;
         }
-        index
+        // At once: trees that grow entry by entry stay half empty.
+        Self {
+            by_serial: by_serial.into_iter().collect(),
+            by_subject: by_subject.into_iter().collect(),
+            bytes,
+        }
     }
 
     /// How long the file is.
@@ -55,16 +62,18 @@ impl RowIndex {
     }
 
     fn line(&mut self, line: &[u8]) {
-        let text = std::str::from_utf8(line).map(|line| line.trim_end_matches(['\r', '\n']));
-        if let Ok(row) = text
-            .map_err(drop)
-            .and_then(|text| Row::parse(text).map_err(drop))
-            && let Ok(at) = u32::try_from(self.bytes)
-        {
+        if let (Some(row), Ok(at)) = (row(line), u32::try_from(self.bytes)) {
             self.by_serial.insert((row.serial, at));
             self.by_subject.insert((hash(&row.subject), at));
         }
         self.bytes += line.len() as u64;
+    }
+
+    /// Whether a row says that a serial is this name's.
+    pub(super) fn names(&self, serial: Serial, name: &str) -> bool {
+        let hash = hash(&format!("/CN={name}"));
+        self.of_serial(serial)
+            .any(|at| self.by_subject.contains(&(hash, at)))
     }
 
     /// The highest serial from `first` to `last` that has a row.
@@ -85,6 +94,11 @@ impl RowIndex {
         let range = (hash, 0)..=(hash, u32::MAX);
         self.by_subject.range(range).map(|(_, at)| *at)
     }
+}
+
+fn row(line: &[u8]) -> Option<Row> {
+    let line = std::str::from_utf8(line).ok()?;
+    Row::parse(line.trim_end_matches(['\r', '\n'])).ok()
 }
 
 fn hash(subject: &str) -> u64 {

@@ -236,11 +236,16 @@ impl Standby {
             })
         };
         local.serial = load(RelPath::new("serial")?)?.and_then(|bytes| serial::parse_file(bytes));
-        let serials = names.serials.iter();
-        let holders = serials.flat_map(|serial| self.holders.get(serial).into_iter().flatten());
+        let inventory = cadir.join(INVENTORY);
+        let places = names
+            .serials
+            .iter()
+            .flat_map(|serial| self.rows.of_serial(*serial));
+        let rows = rows::read(&inventory, &places.collect())?;
+        let holders = self.holders(&names.serials, &rows);
         let named = names.certificates.iter().chain(&names.requests);
         let known = named.filter(|name| self.certificates.contains_key(*name));
-        for name in known.chain(holders).collect::<BTreeSet<_>>() {
+        for name in known.chain(&holders).collect::<BTreeSet<_>>() {
             let cert = load(RelPath::new(format!("signed/{name}.pem"))?)?;
             let cert = cert.and_then(|bytes| Cert::from_pem(bytes));
             if cert != Part::Absent {
@@ -266,7 +271,7 @@ impl Standby {
         for name in names.certificates.iter().chain(&names.requests) {
             places.extend(self.rows.of_name(name.as_str()));
         }
-        let rows = rows::read(&cadir.join(INVENTORY), &places)?;
+        let rows = rows::read(&inventory, &places)?;
         local.inventory = Part::Read(Inventory::slice(rows, self.rows.bytes()));
         Ok(local)
     }

@@ -285,6 +285,19 @@ fn a_counter_that_has_no_room_left_is_seen_though_the_batch_does_not_touch_it() 
 }
 
 #[test]
+fn a_certificate_that_is_revoked_and_not_deleted_stays_whatever_the_names_are() {
+    // In another order than their files: '-' sorts before the '.' of '.pem'.
+    let names = ["node", "node-a", "node-a-b", "node.a", "node0"];
+    let mut world = in_step(&names);
+    world.whole();
+    for serial in 3..8 {
+        world.pair.a.revoke_serial(serial).unwrap();
+    }
+    world.follow();
+    assert!(names.iter().all(|name| world.stands(name)));
+}
+
+#[test]
 fn what_somebody_else_changed_in_the_live_ca_is_seen() {
     for path in [
         "signed/foreign.test.pem",

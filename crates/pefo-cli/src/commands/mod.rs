@@ -61,7 +61,12 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
         Command::Status => Ok(status::run(&host)),
         Command::Schedule(Schedule::Print { format }) => schedule::print(&host, *format),
         Command::Ca(Ca::Diff) => ca::diff(&host),
-        Command::Ca(Ca::Watch) => pipeline::watch::run(&host).map(|it| it.about(DataSet::Ca)),
+        Command::Ca(Ca::Watch { in_place }) => {
+            if !in_place {
+                start_anew_lean();
+            }
+            pipeline::watch::run(&host).map(|report| report.about(DataSet::Ca))
+        }
         Command::Ca(Ca::Verify { full, timeout }) => Ok(ca::verify(&host, *full, *timeout)),
         Command::Ca(Ca::Compare) => pipeline::watch::compare(&host),
         Command::Ca(Ca::Exclude) => ca::exclude(&host),
@@ -95,6 +100,23 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
             Err(Error::invalid("handled before the configuration is read"))
         }
     }
+}
+
+/// Replaces this process by itself, with an allocator that gives memory back: glibc's keeps for itself what
+/// was needed once, as for a full generation, and a watch runs for months. Where that cannot be, all goes on
+/// as it is. mallopt(3): set thresholds are no longer raised by what is freed.
+fn start_anew_lean() {
+    use std::os::unix::process::CommandExt as _;
+    const TUNABLES: &str = "glibc.malloc.mmap_threshold=131072:glibc.malloc.trim_threshold=131072:glibc.malloc.arena_max=1";
+    let Ok(program) = std::env::current_exe() else {
+        return;
+    };
+    let error = std::process::Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .arg("--in-place")
+        .env("GLIBC_TUNABLES", TUNABLES)
+        .exec();
+    tracing::debug!(%error, "not started anew");
 }
 
 fn chosen(host: &Host, named: &[DataSet]) -> Vec<DataSet> {
@@ -230,7 +252,7 @@ fn name(command: &Command) -> &'static str {
         Command::Ca(Ca::Diff) => "ca diff",
         Command::Ca(Ca::Push { .. }) => "ca push",
         Command::Ca(Ca::Apply { .. }) => "ca apply",
-        Command::Ca(Ca::Watch) => "ca watch",
+        Command::Ca(Ca::Watch { .. }) => "ca watch",
         Command::Ca(Ca::Verify { .. }) => "ca verify",
         Command::Ca(Ca::Compare) => "ca compare",
         Command::Ca(Ca::Exclude) => "ca exclude",
