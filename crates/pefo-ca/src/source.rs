@@ -75,13 +75,24 @@ impl SourceIndex {
         // A piece at a time, and each piece gone before the next, so that a watcher never holds more than
         // it keeps.
         let mut paths = paths.into_iter();
+        let mut entries = Vec::new();
         loop {
             let piece: Vec<RelPath> = paths.by_ref().take(PIECE).collect();
             if piece.is_empty() {
                 break;
             }
-            index.look_at(&piece, Depth::Index, clock)?;
+            let before = SystemTime::from(clock.now());
+            let (found, unsettled) = index.find(&piece, Depth::Index, clock)?;
+            for (path, found) in found {
+                if let Found::File(file) = found
+                    && !unsettled.contains(&path)
+                {
+                    index.remember(&path, &file, before);
+                    entries.push((path, file.mode, file.digest));
+                }
+            }
         }
+        index.state = SourceState::of(entries);
         Ok(index)
     }
 
@@ -123,6 +134,17 @@ impl SourceIndex {
     /// Looks at these paths, in this order.
     fn look_at(&mut self, paths: &[RelPath], depth: Depth, clock: &dyn Clock) -> Result<Observed> {
         let before = SystemTime::from(clock.now());
+        let (found, unsettled) = self.find(paths, depth, clock)?;
+        Ok(self.accept(found, unsettled, before))
+    }
+
+    /// What is not as it is known, and which of it moves or is torn.
+    fn find(
+        &self,
+        paths: &[RelPath],
+        depth: Depth,
+        clock: &dyn Clock,
+    ) -> Result<(BTreeMap<RelPath, Found>, Vec<RelPath>)> {
         let mut look = Look::new(self, depth);
         for path in paths {
             look.take(path)?;
@@ -141,7 +163,7 @@ impl SourceIndex {
         if found.iter().any(is_gone) {
             self.has_certificates()?;
         }
-        Ok(self.accept(found, unsettled, before))
+        Ok((found, unsettled))
     }
 
     /// Refuses a signed/ that was emptied or is gone: certificates are cleaned one by one.
@@ -190,26 +212,19 @@ impl SourceIndex {
         }
     }
 
-    fn accept_file(&mut self, path: RelPath, file: File, before: SystemTime) -> Option<Change> {
-        let File {
-            identity,
-            mode,
-            digest,
-            content,
-            is_torn,
-        } = file;
+    /// Remembers what a file is, so that it need not be read again.
+    fn remember(&mut self, path: &RelPath, file: &File, before: SystemTime) {
         // Of what is torn or grew in place a part was read: a full look reads it again.
-        let is_read_whole = match &content {
+        let is_read_whole = match &file.content {
             Content::Whole(_) => true,
             Content::Grown(grown) => grown.is_read_whole,
         };
-        if is_read_whole && !is_torn {
-            self.known.put(identity, digest, before);
+        if is_read_whole && !file.is_torn {
+            self.known.put(file.identity, file.digest, before);
         }
-        let stood = self.state.get(&path);
         if path.as_str() == INVENTORY {
-            let inode = (identity.device, identity.inode);
-            match &content {
+            let inode = (file.identity.device, file.identity.inode);
+            match &file.content {
                 Content::Whole(bytes) => self.inventory = Some(Tail::of(inode, bytes)),
                 Content::Grown(grown) => {
                     if let Some(tail) = &mut self.inventory {
@@ -218,6 +233,17 @@ impl SourceIndex {
                 }
             }
         }
+    }
+
+    fn accept_file(&mut self, path: RelPath, file: File, before: SystemTime) -> Option<Change> {
+        self.remember(&path, &file, before);
+        let File {
+            mode,
+            digest,
+            content,
+            ..
+        } = file;
+        let stood = self.state.get(&path);
         if stood == Some((mode, digest)) {
             return None;
         }

@@ -19,13 +19,16 @@ pub struct SourceState {
 }
 
 impl SourceState {
-    /// The state of a full set of entries.
+    /// The state of a full set of entries, each path once.
     pub fn of(entries: impl IntoIterator<Item = (RelPath, u32, Digest)>) -> Self {
-        let mut state = Self::default();
-        for (path, mode, digest) in entries {
-            state.put(path, mode, digest);
-        }
-        state
+        let mut hash = StateHash::default();
+        let entries = entries.into_iter().map(|(path, mode, digest)| {
+            hash.add(&path, mode, &digest);
+            (path, (mode, digest))
+        });
+        // At once: a tree that grows entry by entry stays half empty.
+        let entries = entries.collect();
+        Self { entries, hash }
     }
 
     /// The state's name.
