@@ -42,7 +42,7 @@ impl Watched {
 }
 
 /// What a standby has of a CA but its own counter; `None` where a file goes while it is read.
-fn contents(cadir: &Path) -> Option<BTreeMap<PathBuf, Vec<u8>>> {
+pub(crate) fn contents(cadir: &Path) -> Option<BTreeMap<PathBuf, Vec<u8>>> {
     let mut files = BTreeMap::new();
     for sub in ["", "signed", "requests"] {
         for entry in std::fs::read_dir(cadir.join(sub)).ok()? {
@@ -60,7 +60,7 @@ fn contents(cadir: &Path) -> Option<BTreeMap<PathBuf, Vec<u8>>> {
     Some(files)
 }
 
-fn tail(log: &str) -> String {
+pub(crate) fn tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(40)..].join("\n")
 }

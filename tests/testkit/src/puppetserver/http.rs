@@ -1,14 +1,10 @@
 //! What agents and operators ask a puppetserver over HTTPS, through curl.
-//!
-//! Shapes: Puppet's HTTP API, `puppet-ca/v1` (`certificate_request`, `certificate_status`,
-//! `certificate`, `certificate_revocation_list`) and `puppet/v3/node`.
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use super::Instance;
-use crate::{place, wait};
 
 /// curl's exit codes for a connection that the other side ended while TLS was being set up or just
 /// after: 35 handshake, 52 nothing received, 55 sending, 56 receiving. With TLS 1.3 a refused client
@@ -16,6 +12,10 @@ use crate::{place, wait};
 const ENDED_BY_PEER: [i32; 4] = [35, 52, 55, 56];
 /// A reset can overtake the alert that explains it; such a request is made again, so often.
 const TRIES: u32 = 5;
+/// Ends what curl gives for a request; no body here has it.
+const END: char = '\u{1e}';
+/// So many requests go over one connection.
+const RUN: usize = 100;
 
 /// A client certificate and its key, as PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +99,8 @@ pub struct Request {
     pub body: Option<(&'static str, String)>,
     /// The name the server's certificate must bear; the instance's certname where there is none.
     pub host: Option<String>,
+    /// Sends the time of this file as `If-Modified-Since`.
+    pub newer_than: Option<PathBuf>,
 }
 
 impl Request {
@@ -110,6 +112,7 @@ impl Request {
             identity: None,
             body: None,
             host: None,
+            newer_than: None,
         }
     }
 
@@ -147,202 +150,33 @@ impl Request {
         self.host = Some(host.into());
         self
     }
-}
 
-/// A node: its key, its signing request and, once signed, its certificate.
-#[derive(Debug, Clone)]
-pub struct Agent {
-    certname: String,
-    directory: PathBuf,
-}
-
-impl Agent {
-    /// Makes an RSA key and a PKCS#10 request for `certname` in `directory`.
-    ///
-    /// # Panics
-    /// Where openssl fails.
-    pub fn new(directory: &Path, certname: &str) -> Self {
-        let agent = Self {
-            certname: certname.to_owned(),
-            directory: directory.to_owned(),
-        };
-        run(Command::new("openssl")
-            .args([
-                "req",
-                "-new",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-subj",
-                &format!("/CN={certname}"),
-                "-keyout",
-            ])
-            .arg(agent.file("key"))
-            .arg("-out")
-            .arg(agent.file("csr")));
-        agent
-    }
-
-    /// The node's name.
-    pub fn certname(&self) -> &str {
-        &self.certname
-    }
-
-    /// The signing request, PEM.
-    pub fn request(&self) -> String {
-        place::read(&self.file("csr"))
-    }
-
-    /// Certificate and key; the certificate's file exists once an instance has signed it.
-    pub fn identity(&self) -> Identity {
-        Identity {
-            certificate: self.file("pem"),
-            key: self.file("key"),
-        }
-    }
-
-    fn file(&self, extension: &str) -> PathBuf {
-        self.directory
-            .join(format!("{}.{extension}", self.certname))
+    /// Asks for what is newer than `file`, as an agent does that has it already; else the answer is 304.
+    #[must_use]
+    pub fn newer_than(mut self, file: impl Into<PathBuf>) -> Self {
+        self.newer_than = Some(file.into());
+        self
     }
 }
 
 impl Instance {
-    /// Makes a key and a request for a node and submits it; it waits in `requests/` then.
-    ///
-    /// # Panics
-    /// Where the server does not take it.
-    pub fn agent(&self, certname: &str) -> Agent {
-        let agent = Agent::new(&self.directory().join("agents"), certname);
-        self.submit(&agent);
-        agent
-    }
-
-    /// Submits a node's request.
-    ///
-    /// # Panics
-    /// Where the server does not take it.
-    pub fn submit(&self, agent: &Agent) {
-        let path = format!("/puppet-ca/v1/certificate_request/{}", agent.certname);
-        self.request(&Request::put(path, "text/plain", agent.request()))
-            .expect_accepted("submit a request");
-    }
-
-    /// Signs a node's pending request over HTTP, and fetches the certificate into the agent's files.
-    ///
-    /// # Panics
-    /// Where the server refuses.
-    pub fn sign(&self, agent: &Agent) {
-        self.set_state(&agent.certname, "signed")
-            .expect_accepted("sign");
-        self.fetch(agent);
-    }
-
-    /// Fetches the certificate of a node, which this server or its peer signed, into the agent's files.
-    ///
-    /// # Panics
-    /// Where the server has none.
-    pub fn fetch(&self, agent: &Agent) {
-        let path = format!("/puppet-ca/v1/certificate/{}", agent.certname);
-        let pem = self
-            .request(&Request::get(path))
-            .expect_accepted("fetch a certificate");
-        place::write(&agent.file("pem"), pem);
-    }
-
-    /// [`Instance::agent`], then [`Instance::sign`].
-    ///
-    /// # Panics
-    /// As those.
-    pub fn enrol(&self, certname: &str) -> Agent {
-        let agent = self.agent(certname);
-        self.sign(&agent);
-        agent
-    }
-
-    /// Revokes a node's certificate over HTTP; `signed/` stays as it is.
-    ///
-    /// # Panics
-    /// Where the server refuses.
-    pub fn revoke(&self, certname: &str) {
-        self.set_state(certname, "revoked")
-            .expect_accepted("revoke");
-    }
-
-    /// Revokes a node's certificate and has the server forget it: the file in `signed/` goes 30 s later.
-    ///
-    /// # Panics
-    /// Where the server refuses.
-    pub fn clean(&self, certname: &str) {
-        self.revoke(certname);
-        let request = Request::delete(status_path(certname)).identity(self.identity());
-        self.request(&request).expect_accepted("clean");
-    }
-
-    /// What the server's CA says of a name: `requested`, `signed` or `revoked`; `None` where it knows nothing.
-    ///
-    /// # Panics
-    /// Where the answer is neither.
-    pub fn state_of(&self, certname: &str) -> Option<String> {
-        match self.request(&Request::get(status_path(certname)).identity(self.identity())) {
-            Answer::Status { code: 404, .. } => None,
-            answer => {
-                let body = answer.expect_accepted("ask for a certificate's state");
-                let value: serde_json::Value = match serde_json::from_str(&body) {
-                    Ok(value) => value,
-                    Err(error) => panic!("the state of {certname} is no JSON: {error}: {body}"),
-                };
-                value
-                    .get("state")
-                    .and_then(serde_json::Value::as_str)
-                    .map(str::to_owned)
-            }
-        }
-    }
-
-    /// An authenticated request as a node makes it, for its own node object: 200, or a TLS refusal.
-    ///
-    /// # Panics
-    /// Where the server can not be reached.
-    pub fn ask(&self, agent: &Agent) -> Answer {
-        let path = format!("/puppet/v3/node/{}?environment=production", agent.certname);
-        self.request(&Request::get(path).identity(agent.identity()))
-    }
-
-    /// Asks until the server refuses the node's certificate, and says how long that took.
-    ///
-    /// # Panics
-    /// Where `limit` passes first.
-    pub fn wait_until_refused(&self, agent: &Agent, limit: Duration) -> Duration {
-        let what = format!("{} to refuse {}", self.certname(), agent.certname);
-        wait::until(&what, limit, || self.ask(agent).is_refused())
-    }
-
-    /// The CRL that the server hands to agents, PEM: the signing CA's first, then its ancestors'.
-    ///
-    /// # Panics
-    /// Where the server does not answer with 200.
-    pub fn crl(&self) -> String {
-        self.request(&Request::get(
-            "/puppet-ca/v1/certificate_revocation_list/ca",
-        ))
-        .expect_accepted("fetch the CRL")
-    }
-
     /// Makes any request, checking the server's certificate against the instance's CA.
     ///
     /// # Panics
     /// Where there is no answer that tells anything: the server can not be reached, or its own
     /// certificate is wrong.
     pub fn request(&self, request: &Request) -> Answer {
-        let host = request.host.as_deref().unwrap_or(self.certname());
-        let port = self.port();
         let mut last = String::new();
         for _ in 0..TRIES {
-            let output = self.curl(request, host, port);
-            let (code, body, errors) = parts(&output);
+            let output = self.curl(&[request]);
+            let errors = String::from_utf8_lossy(&output.stderr).into_owned();
             match output.status.code() {
-                Some(0) => return Answer::Status { code, body },
+                Some(0) => {
+                    if let Some(answer) = answers(&output).pop() {
+                        return answer;
+                    }
+                    last = errors;
+                }
                 Some(exit) if ENDED_BY_PEER.contains(&exit) => {
                     if errors.contains(" alert ") {
                         return Answer::Refused(errors.trim().to_owned());
@@ -356,77 +190,112 @@ impl Instance {
             }
         }
         panic!(
-            "{} {} at {host}, port {port}: {}",
+            "{} {} at {}, port {}: {}",
             request.method,
             request.path,
+            request.host.as_deref().unwrap_or(self.certname()),
+            self.port(),
             last.trim()
         );
     }
 
-    fn curl(&self, request: &Request, host: &str, port: u16) -> Output {
+    /// Makes many requests in order, over as few connections as it can: for clients that are let in.
+    ///
+    /// # Panics
+    /// Where one is not answered, or with another status than 2xx.
+    pub fn request_each(&self, requests: &[Request]) -> Vec<String> {
+        let mut bodies = Vec::new();
+        for run in requests.chunks(RUN) {
+            let output = self.curl(&run.iter().collect::<Vec<_>>());
+            let answers = answers(&output);
+            assert!(
+                output.status.success() && answers.len() == run.len(),
+                "{} of {} requests were answered: {}",
+                answers.len(),
+                run.len(),
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+            for (request, answer) in run.iter().zip(answers) {
+                bodies.push(answer.expect_accepted(&request.path));
+            }
+        }
+        bodies
+    }
+
+    fn curl(&self, requests: &[&Request]) -> Output {
         let mut curl = Command::new("/usr/bin/curl");
-        // -q: no curlrc of whoever runs the test; the status follows the body, on a line of its own.
-        curl.args([
-            "-q",
-            "--silent",
-            "--show-error",
-            "--noproxy",
-            "*",
-            "--max-time",
-            "60",
-        ])
-        .args([
-            "--write-out",
-            "\n%{http_code}",
-            "--request",
-            request.method,
-            "--cacert",
-        ])
-        .arg(self.cadir().join("ca_crt.pem"))
-        .args(["--connect-to", &format!("{host}:{port}:127.0.0.1:{port}")])
-        .env_clear();
-        if let Some(identity) = &request.identity {
-            curl.arg("--cert")
-                .arg(&identity.certificate)
-                .arg("--key")
-                .arg(&identity.key);
+        // No curlrc of whoever runs the test.
+        curl.arg("-q").env_clear();
+        for (number, request) in requests.iter().enumerate() {
+            if number > 0 {
+                curl.arg("--next");
+            }
+            curl.args(self.arguments(request));
         }
-        if let Some((content_type, body)) = &request.body {
-            // Raw: a body that begins with @ is no file name.
-            curl.args([
-                "--header",
-                &format!("Content-Type: {content_type}"),
-                "--data-raw",
-                body,
-            ]);
-        }
-        curl.arg(format!("https://{host}:{port}{}", request.path));
         match curl.output() {
             Ok(output) => output,
             Err(error) => panic!("run curl: {error}"),
         }
     }
 
-    fn set_state(&self, certname: &str, state: &str) -> Answer {
-        let body = format!("{{\"desired_state\":\"{state}\"}}");
-        let request = Request::put(status_path(certname), "application/json", body);
-        self.request(&request.identity(self.identity()))
+    fn arguments(&self, request: &Request) -> Vec<OsString> {
+        let (host, port) = (
+            request.host.as_deref().unwrap_or(self.certname()),
+            self.port(),
+        );
+        let mut arguments: Vec<OsString> = [
+            "--silent",
+            "--show-error",
+            "--noproxy",
+            "*",
+            "--max-time",
+            "60",
+        ]
+        .map(OsString::from)
+        .into();
+        let mut option = |name: &str, value: OsString| {
+            arguments.extend([OsString::from(name), value]);
+        };
+        // The status follows the body, on a line of its own.
+        option("--write-out", format!("\n%{{http_code}}{END}").into());
+        option("--request", request.method.into());
+        option("--cacert", self.cadir().join("ca_crt.pem").into());
+        option(
+            "--connect-to",
+            format!("{host}:{port}:127.0.0.1:{port}").into(),
+        );
+        if let Some(identity) = &request.identity {
+            option("--cert", identity.certificate.clone().into());
+            option("--key", identity.key.clone().into());
+        }
+        if let Some((content_type, body)) = &request.body {
+            option("--header", format!("Content-Type: {content_type}").into());
+            // Raw: a body that begins with @ is no file name.
+            option("--data-raw", body.into());
+        }
+        if let Some(file) = &request.newer_than {
+            option("--time-cond", file.into());
+        }
+        option(
+            "--url",
+            format!("https://{host}:{port}{}", request.path).into(),
+        );
+        arguments
     }
 }
 
-fn status_path(certname: &str) -> String {
-    format!("/puppet-ca/v1/certificate_status/{certname}")
-}
-
-/// Splits curl's output into status, body and messages.
-fn parts(output: &Output) -> (u16, String, String) {
-    let text = String::from_utf8_lossy(&output.stdout);
-    let (body, code) = text.rsplit_once('\n').unwrap_or(("", &text));
-    (
-        code.parse().unwrap_or(0),
-        body.to_owned(),
-        String::from_utf8_lossy(&output.stderr).into_owned(),
-    )
+/// The answers to the requests that curl has made; status 0 is none.
+fn answers(output: &Output) -> Vec<Answer> {
+    String::from_utf8_lossy(&output.stdout)
+        .split_terminator(END)
+        .map(|text| {
+            let (body, code) = text.rsplit_once('\n').unwrap_or(("", text));
+            Answer::Status {
+                code: code.parse().unwrap_or(0),
+                body: body.to_owned(),
+            }
+        })
+        .collect()
 }
 
 /// Runs a tool to its end and gives its standard output.

@@ -17,6 +17,7 @@
 
 mod conf;
 mod http;
+mod nodes;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,7 +25,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-pub use self::http::{Agent, Answer, Identity, Request};
+pub use self::http::{Answer, Identity, Request};
+pub use self::nodes::Agent;
 
 use crate::account::Account;
 use crate::child::Child;
