@@ -54,10 +54,12 @@ fn a_spare_is_seeded_follows_the_active_and_takes_over() {
     pair.certificates_signed_later_are_accepted_on_the_spare();
     pair.cleaned_certificate_disappears_on_the_spare(&nodes);
     assert_eq!(pair.own_files(), own, "the spare's own files");
-    let watched = pair.both_sides_watch();
+    let mut watched = pair.both_sides_watch();
     watched.what_a_busy_active_does_is_done_on_the_spare();
     watched.the_spare_accepts_who_is_signed_and_refuses_who_is_revoked();
     watched.an_agent_with_the_old_crl_is_sent_the_new_one();
+    watched.puppets_own_agent_works_until_its_certificate_is_revoked();
+    watched.the_crl_of_the_infrastructure_follows_too();
     watched.active_dies_and_the_spare_signs_what_waited();
     assert_eq!(pair.own_files(), own, "the spare's own files");
     pair.spare_goes_on_alone(&nodes);
@@ -87,7 +89,7 @@ impl Pair {
     /// A has a CA; B has none, and no directory for one.
     fn prepared() -> Option<Self> {
         let parent = place::directory("puppetservers");
-        let options = Options::default().alt_name(SHARED);
+        let options = Options::default().alt_name(SHARED).alt_name("localhost");
         let a = skip::need(Instance::prepare(parent.path(), A, &options))?;
         let b = skip::need(Instance::prepare(parent.path(), B, &options))?;
         let mut active = skip::need(Master::prepare(&built_binary(), A))?;
@@ -166,7 +168,7 @@ impl Pair {
 
     fn tell(&self, what: &str, took: Duration) {
         eprintln!(
-            "{:7.2} s  {what}: {:.2} s",
+            "{:7.2} s  {what}: {:.3} s",
             self.begin.elapsed().as_secs_f64(),
             took.as_secs_f64()
         );

@@ -1,14 +1,15 @@
 //! Both sides watch: what a busy active signs, revokes and cleans is on the spare at once, and stays there
 //! when the active dies.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use pefo_testkit::child::Child;
-use pefo_testkit::puppetserver::Agent;
-use pefo_testkit::wait;
+use pefo_testkit::puppetserver::{Agent, agent_available};
+use pefo_testkit::{skip, wait};
 
 use super::look::{counter, crl_if_newer, hex, next_second_after, rows, starts_of};
 use super::{B, CLEAN_LIMIT, CRL_LIMIT, DISTANCE, Pair};
@@ -67,19 +68,16 @@ impl Watched<'_> {
             assert!(answer.is_accepted(), "{}: {answer:?}", agent.certname());
         }
         a.clean_all(self.cleaned());
-        let cleaned_at = Instant::now();
+        let is_there = |agent: &Agent| signed(&a.cadir(), agent).exists();
+        let took = wait::until("A to forget what it cleaned", CLEAN_LIMIT, || {
+            !self.cleaned().iter().any(is_there)
+        });
+        self.pair
+            .tell("A's files of what it cleaned were gone", took);
         a.submit_and_sign_each(late);
         a.revoke_each(self.revoked());
         self.pair
             .tell("A signed, cleaned and revoked", begin.elapsed());
-        let is_there = |agent: &Agent| signed(&a.cadir(), agent).exists();
-        wait::until("A to forget what it cleaned", CLEAN_LIMIT, || {
-            !self.cleaned().iter().any(is_there)
-        });
-        self.pair.tell(
-            "A's files of what it cleaned were gone",
-            cleaned_at.elapsed(),
-        );
         let took = self.in_step();
         self.pair.tell("B was in step after that", took);
         self.tell_latencies();
@@ -146,6 +144,78 @@ impl Watched<'_> {
             .tell("the revocation crossed", between(&crls[0], &crls[1]));
     }
 
+    pub(super) fn puppets_own_agent_works_until_its_certificate_is_revoked(&self) {
+        if skip::need(agent_available()).is_none() {
+            return;
+        }
+        let (a, b) = (&self.pair.a, &self.pair.b);
+        let node = &self.live()[1];
+        let noticed = "from the test kit";
+        let run = self.pair.timed("the agent's run", || b.run_agent(node));
+        assert!(run.stdout.contains(noticed), "{run:?}");
+        // It has the CRL of its first run, by which it is not revoked: the server refuses it.
+        a.revoke(node.certname());
+        b.wait_until_refused(node, CRL_LIMIT);
+        let run = self.pair.timed("the agent's run", || b.run_agent(node));
+        assert!(!run.stdout.contains(noticed), "{run:?}");
+        // A reset can overtake the alert.
+        let is_ended_by_server = ["alert", "reset"].map(|why| run.stderr.contains(why));
+        assert!(is_ended_by_server.contains(&true), "{run:?}");
+    }
+
+    pub(super) fn the_crl_of_the_infrastructure_follows_too(&mut self) {
+        let begin = Instant::now();
+        let (a, b) = (&mut self.pair.a, &mut self.pair.b);
+        std::thread::scope(|scope| {
+            for server in [a, b] {
+                server.enable_infra_crl();
+                scope.spawn(|| server.reload());
+            }
+        });
+        self.pair.tell("both were reloaded", begin.elapsed());
+        let (a, b) = (&self.pair.a, &self.pair.b);
+        let [compiler, node] = [&self.live()[2], &self.live()[3]];
+        for agent in [compiler, node] {
+            b.fetch(agent);
+        }
+        let names = File::options()
+            .append(true)
+            .open(a.cadir().join("infra_inventory.txt"));
+        writeln!(names.unwrap(), "{}", compiler.certname()).unwrap();
+        // A's server finds the serial to the name.
+        let serial = hex(&compiler.identity().serial()).to_string();
+        wait::until("the compiler's serial", CRL_LIMIT, || {
+            let serials = fs::read_to_string(a.cadir().join("infra_serials"));
+            serials.is_ok_and(|text| text.lines().any(|line| line == serial))
+        });
+        self.in_step();
+
+        let agents_crl = b.directory().join("agents/infra-crl.pem");
+        let old = b.crl();
+        fs::write(&agents_crl, &old).unwrap();
+        next_second_after(&agents_crl);
+        a.revoke(node.certname());
+        b.wait_until_refused(node, CRL_LIMIT);
+        self.in_step();
+        assert_eq!(
+            crl_if_newer(b, &agents_crl).0,
+            304,
+            "agents need not hear of a node that none of them asks"
+        );
+        a.revoke(compiler.certname());
+        b.wait_until_refused(compiler, CRL_LIMIT);
+        self.in_step();
+        let (code, crl) = crl_if_newer(b, &agents_crl);
+        assert_eq!(code, 200);
+        assert_ne!(crl.trim(), old.trim());
+        assert_eq!(crl.trim(), a.crl().trim(), "both hand out the same CRL");
+        let full = fs::read_to_string(b.cadir().join("ca_crl.pem")).unwrap();
+        assert_ne!(crl.trim(), full.trim());
+        let crls = [a, b].map(|server| server.cadir().join("infra_crl.pem"));
+        self.pair
+            .tell("that revocation crossed", between(&crls[0], &crls[1]));
+    }
+
     pub(super) fn active_dies_and_the_spare_signs_what_waited(mut self) {
         let crossing = self.pair.a.agent("crossing.pefo.test");
         let took = wait::until("the request to cross", FOLLOW_LIMIT, || {
@@ -170,7 +240,6 @@ impl Watched<'_> {
         let request = format!("requests/{}.pem", crossing.certname());
         assert!(!self.pair.b.cadir().join(request).exists());
         assert!(self.b.ended().is_none(), "B's watch goes on without A");
-        assert_eq!(starts_of(&self.pair.b), self.began_with.0);
     }
 
     fn cleaned(&self) -> &[Agent] {
@@ -218,15 +287,14 @@ impl Watched<'_> {
             .map(|agent| between(&signed(&a, agent), &signed(&b, agent)))
             .collect();
         all.sort();
-        let told = [
+        for (which, at) in [
             ("least", 0),
             ("median", all.len() / 2),
             ("nine of ten", all.len() * 9 / 10),
             ("most", all.len() - 1),
-        ];
-        for (which, at) in told {
-            self.pair
-                .tell(&format!("signed on A until on B, {which}"), all[at]);
+        ] {
+            let what = format!("signed on A, then on B, {} of them, {which}", all.len());
+            self.pair.tell(&what, all[at]);
         }
     }
 }

@@ -45,10 +45,7 @@ pub(super) fn write(instance: &Instance) {
         }
     }
     let here = at.display();
-    place::write(
-        &server.join("conf.d/ca.conf"),
-        "certificate-authority: {}\n",
-    );
+    write_ca(instance, false);
     // Nothing is sent anywhere, neither metrics nor a question for updates.
     place::write(
         &server.join("conf.d/product.conf"),
@@ -88,6 +85,14 @@ pub(super) fn write(instance: &Instance) {
         "node default { notify { 'from the test kit': } }\n",
     );
     write_port(instance);
+}
+
+/// Writes the CA service's own configuration.
+pub(super) fn write_ca(instance: &Instance, enable_infra_crl: bool) {
+    place::write(
+        &instance.confdir().join("puppetserver/conf.d/ca.conf"),
+        format!("certificate-authority: {{ enable-infra-crl: {enable_infra_crl} }}\n"),
+    );
 }
 
 /// Writes the two files that name the port.

@@ -18,6 +18,7 @@
 mod conf;
 mod http;
 mod nodes;
+mod real_agent;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,6 +28,7 @@ use rustix::process::Signal;
 
 pub use self::http::{Answer, Identity, Request};
 pub use self::nodes::Agent;
+pub use self::real_agent::agent_available;
 
 use crate::account::Account;
 use crate::child::Child;
@@ -246,6 +248,15 @@ impl Instance {
             Ok(took) => took,
             Err(why) => panic!("puppetserver {} did not come back: {why}", self.certname),
         }
+    }
+
+    /// From the next start or reload on, agents are given the CRL of the infrastructure's nodes
+    /// (`infra_crl.pem`) in place of the whole one.
+    ///
+    /// # Panics
+    /// Where the configuration cannot be written.
+    pub fn enable_infra_crl(&self) {
+        conf::write_ca(self, true);
     }
 
     /// Ends the JVM in good order (SIGTERM), or kills it after 30 s.

@@ -167,8 +167,8 @@ impl Instance {
         self.request_each(&requests.collect::<Vec<_>>());
     }
 
-    /// Cleans the certificates of many nodes at once, as `puppetserver ca clean` does: one new CRL, and
-    /// the files in `signed/` go 30 s later.
+    /// Cleans the certificates of many nodes at once, as `puppetserver ca clean` does: one new CRL for
+    /// all. The files in `signed/` go with it, or half a minute later.
     ///
     /// # Panics
     /// Where the server refuses.
