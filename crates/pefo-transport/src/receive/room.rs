@@ -22,6 +22,7 @@ use super::intake::{Intake, Terms};
 use super::newest::Newest;
 use super::partial::{self, PRIVATE_DIR, PRIVATE_FILE, Partial, Source, rel};
 use super::payload::{Incoming, Payload};
+use crate::message::Shape;
 
 pub(super) struct Room<'a> {
     options: &'a ReceiverOptions,
@@ -278,8 +279,9 @@ impl<'a> Room<'a> {
     }
 
     /// Removes old generations: all but the newest `keep` and the newest full one (the next full one
-    /// links to it), and only what root says it has applied.
-    pub(super) fn retire(&self, ack: Option<&Ack>) -> Result<()> {
+    /// links to it), and only what root says it has applied. Full ones go when a full one has come: the tens
+    /// of thousands of files of a CA take hundreds of milliseconds, for which no event should wait.
+    pub(super) fn retire(&self, ack: Option<&Ack>, came: Shape) -> Result<()> {
         let Some(applied) = ack.and_then(|ack| ack.applied) else {
             return Ok(());
         };
@@ -293,7 +295,8 @@ impl<'a> Room<'a> {
             .len()
             .saturating_sub(self.options.limits.keep.max(1));
         for (position, form) in standing.into_iter().take(old) {
-            if position > applied || Some(position) == newest_full {
+            let waits = form == Form::Full && came == Shape::Batch;
+            if position > applied || Some(position) == newest_full || waits {
                 continue;
             }
             let path = name_of(position, form)?;

@@ -42,6 +42,24 @@ fn the_newest_full_generation_stays_behind_any_number_of_batches() {
 }
 
 #[test]
+fn an_old_full_generation_goes_when_another_full_one_comes_and_keeps_no_batch_waiting() {
+    let mut pair = Pair::new();
+    pair.limits = Limits::default().free_bytes(0).keep(2);
+    for sequence in 1..=2 {
+        pair.push(&pair.full(sequence, &FILES)).unwrap();
+    }
+    for sequence in 3..=5 {
+        pair.write_ack(Some(sequence - 1), Some(sequence - 1), None);
+        pair.push(&pair.batch(sequence, state(&FILES), "b", b"2"))
+            .unwrap();
+    }
+    assert_eq!(pair.standing(), [1, 2, 4, 5]);
+    pair.write_ack(Some(5), Some(5), None);
+    pair.push(&pair.full(6, &FILES)).unwrap();
+    assert_eq!(pair.standing(), [5, 6]);
+}
+
+#[test]
 fn an_ack_that_root_did_not_sign_removes_nothing() {
     let mut pair = Pair::new();
     pair.limits = Limits::default().free_bytes(0).keep(1);

@@ -68,7 +68,7 @@ impl<'a> Service<'a> {
         let room = self.room(&offer.dataset)?;
         if let Err(error) = room
             .remove_partials(Some(offer.position))
-            .and_then(|()| room.retire(ack.as_ref()))
+            .and_then(|()| room.retire(ack.as_ref(), offer.form))
         {
             tracing::warn!(%error, dataset = %offer.dataset, "old generations stay");
         }
