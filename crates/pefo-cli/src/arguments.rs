@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use pefo_core::generation::DataSet;
+use pefo_core::generation::{DataSet, Position};
 
 /// Keeps a warm spare of a Puppet master: certificates and revocations, classification, databases.
 #[derive(Debug, Parser)]
@@ -180,8 +180,15 @@ pub enum Ca {
         #[command(flatten)]
         change: Change,
     },
-    /// On the passive: verify and apply the newest generation.
+    /// On the passive: verify and apply the newest generation; or go back to an older one.
     Apply {
+        /// Bring back what this host had at a generation of those in its store; nothing of the active is
+        /// applied from then on, until 'pefo ca apply --accept rolled-back'.
+        #[arg(long, value_name = "GENERATION")]
+        rollback: Option<Position>,
+        /// With --rollback: take back revocations that are in force.
+        #[arg(long, requires = "rollback")]
+        allow_unrevoke: bool,
         /// Dry run and overruled gates.
         #[command(flatten)]
         change: Change,

@@ -21,6 +21,7 @@ mod pairing;
 mod peers;
 mod puppetservers;
 mod requests;
+mod rollback;
 mod spool;
 mod taken_up;
 mod verify;

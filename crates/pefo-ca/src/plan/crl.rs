@@ -218,6 +218,15 @@ fn accept(
         ));
     };
     let missing = lacking(incoming, current, expiry, draft.rules.now);
+    if draft.rules.unrevoke && !missing.is_empty() {
+        let back = format!(
+            "the CRL of {whose}, number {} -> {}, which takes back {}",
+            current.number_text(),
+            incoming.number_text(),
+            list(&missing)
+        );
+        return Verdict::Take(back);
+    }
     let (Some(number_here), Some(number_there)) = (current.number, incoming.number) else {
         let message = format!("the CRL of {whose} has no number, here or at the source");
         if missing.is_empty() && draft.refuse(Rule::CrlNumber, name, message.clone()) {

@@ -58,6 +58,9 @@ pub struct PlanRules {
     pub serial: SerialMode,
     /// Certnames removed at the source on purpose: their certificate and request may go.
     pub tombstones: BTreeSet<Certname>,
+    /// Whether a CRL may be taken that is older than the one in force, or revokes less: an operator goes
+    /// back on purpose.
+    pub unrevoke: bool,
 }
 
 impl PlanRules {
@@ -70,6 +73,7 @@ impl PlanRules {
             exclude: Exclusions::new(),
             serial: SerialMode::Mirror,
             tombstones: BTreeSet::new(),
+            unrevoke: false,
         }
     }
 
@@ -98,6 +102,13 @@ impl PlanRules {
     #[must_use]
     pub fn block(mut self, block: SerialBlock) -> Self {
         self.serial = SerialMode::Block(block);
+        self
+    }
+
+    /// Sets whether revocations in force may be taken back. Never for what a source says by itself.
+    #[must_use]
+    pub fn unrevoke(mut self, unrevoke: bool) -> Self {
+        self.unrevoke = unrevoke;
         self
     }
 

@@ -73,7 +73,14 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
         Command::Ca(Ca::Push { seed, change }) => {
             push(&host, command, &[DataSet::Ca], change, *seed)
         }
-        Command::Ca(Ca::Apply { change }) => apply(&host, command, &[DataSet::Ca], change),
+        Command::Ca(Ca::Apply {
+            rollback: Some(generation),
+            allow_unrevoke,
+            change,
+        }) => Ok(recorded(&host, command, &DataSet::Ca, change, || {
+            pipeline::rollback::run(&host, *generation, *allow_unrevoke, change)
+        })),
+        Command::Ca(Ca::Apply { change, .. }) => apply(&host, command, &[DataSet::Ca], change),
         Command::Nc(Nc::Export { change }) => nc::export(&host, change),
         Command::Nc(Nc::Diff) => nc::diff(&host),
         Command::Nc(Nc::Push { change }) => {

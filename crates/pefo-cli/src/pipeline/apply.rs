@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::push::Scratch;
 use super::received::{self, Received};
-use super::{ack, ca, db, nc};
+use super::{ack, ca, db, nc, rollback};
 use crate::arguments::Change;
 use crate::host::Host;
 use crate::outcome::{Report, outcome_of};
@@ -111,6 +111,7 @@ pub fn run(host: &Host, dataset: &DataSet, change: &Change) -> Result<Report> {
     if change.dry_run {
         return show(host, dataset, change);
     }
+    rollback::release(host, dataset, change)?;
     round(&passive, dataset, |received| {
         act(host, dataset, received, change, false)
     })
@@ -126,6 +127,7 @@ pub fn round(
     act: impl FnOnce(&Received) -> Result<Applied>,
 ) -> Result<Report> {
     let host = passive.host;
+    rollback::check(host, dataset)?;
     let ledger = host.record_path("accepted", dataset);
     let before = Accepted::load(&ledger)?;
     // Looked at before the spool is: a generation that a heartbeat names stood there when it was sent.
@@ -192,7 +194,7 @@ pub fn round(
 }
 
 /// With what was left undone: partly done, or refused where that was all there was to do.
-fn left_undone(report: Report, errors: Vec<Error>) -> Report {
+pub fn left_undone(report: Report, errors: Vec<Error>) -> Report {
     let refused = (report.outcome == Outcome::Unchanged)
         .then(|| errors.first().map(|error| outcome_of(error.kind())))
         .flatten();

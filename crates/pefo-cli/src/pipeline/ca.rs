@@ -269,6 +269,36 @@ pub fn apply(
     applied(&plan)
 }
 
+/// Brings back what `received` had and this host's CA has no more; revocations in force only where that is
+/// allowed. `before` is done once it is known that it will be.
+///
+/// # Errors
+/// What the plan refuses as a whole; what `before` says.
+pub fn roll_back(
+    host: &Host,
+    received: &Received,
+    allow_unrevoke: bool,
+    change: &arguments::Change,
+    before: impl FnOnce() -> Result<()>,
+) -> Result<Applied> {
+    let source = source(received)?;
+    let layout = layout(host, change)?;
+    let local = snapshot(host, &layout, Exclusions::new())?;
+    // That the certificates are older is what was asked for.
+    let rules = rules(host, received.newest(), change)?
+        .accept("cert-older")
+        .unrevoke(allow_unrevoke);
+    let plan = plan(&local, &source, &rules);
+    if let Some(conflict) = plan.blocked_by() {
+        return Err(conflict.to_error());
+    }
+    if !change.dry_run {
+        before()?;
+        carry_out(host, &layout, &plan, true)?;
+    }
+    applied(&plan)
+}
+
 /// Applies one batch to the CA that `standby` follows. `None` where both CAs have to be compared as wholes:
 /// somebody else changed this one, or the batch is about more than an event.
 ///

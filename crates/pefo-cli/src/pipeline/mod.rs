@@ -12,6 +12,7 @@ pub mod nc;
 pub mod push;
 pub mod received;
 pub mod requests;
+pub mod rollback;
 pub mod steps;
 pub mod verify;
 pub mod watch;

@@ -169,6 +169,50 @@ impl Passive<'_> {
         Ok(received)
     }
 
+    /// Opens a generation of those in root's store again, as it stood after it.
+    ///
+    /// # Errors
+    /// `NotFound` where it is not there, saying which are; what the gate says.
+    pub fn at(&self, dataset: &DataSet, position: Position) -> Result<Received> {
+        let store = self.host.store(dataset);
+        let gate = self.gate(dataset, None);
+        let (fulls, batches) = (stored(&store)?, stored_batches(&store)?);
+        let base = fulls.iter().rev().find(|base| **base <= position).copied();
+        let is_there = fulls.contains(&position) || batches.contains(&position);
+        let (Some(base), true) = (base, is_there) else {
+            let all = fulls.iter().chain(&batches).map(ToString::to_string);
+            let mut all: Vec<String> = all.collect();
+            all.sort();
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("{dataset}: generation {position} is not in this host's store"),
+            )
+            .hint(format!("it has {}", all.join(", "))));
+        };
+        let mut received = Received {
+            full: gate.reopen(&store, base)?,
+            batches: Vec::new(),
+            stopped: None,
+        };
+        for at in batches
+            .into_iter()
+            .filter(|at| base < *at && *at <= position)
+        {
+            let batch = gate.reopen_batch(&store, at)?;
+            if follows(batch.manifest(), received.newest().manifest()) {
+                received.batches.push(batch);
+            }
+        }
+        if received.position() == position {
+            Ok(received)
+        } else {
+            Err(Error::refused(
+                "batch-gap",
+                format!("this host's copies do not lead to {position}"),
+            ))
+        }
+    }
+
     fn take_batches(
         &self,
         dataset: &DataSet,
