@@ -119,6 +119,52 @@ pub(crate) fn fingerprint_of(der: &[u8]) -> String {
         .join(":")
 }
 
+/// Whether both are of one authority: the same key and name, whatever certificate says so.
+pub fn is_same_authority(a: &Snapshot, b: &Snapshot) -> bool {
+    let (Some(a), Some(b)) = (a.chain(), b.chain()) else {
+        return false;
+    };
+    let (a, b) = (a.signing(), b.signing());
+    a.public_key() == b.public_key() && a.subject == b.subject
+}
+
+/// Puts the CA's key in place where it is missing or is another's; true where it did.
+///
+/// # Errors
+/// `Refused` (`ca-identity`) where the key is not that of the CA here; `Invalid` where there is no readable
+/// `ca_crt.pem`; `Io`.
+pub fn restore_key(
+    disk: &Disk,
+    layout: &CaLayout,
+    local: &Snapshot,
+    key: &SeedKey,
+    clock: &dyn Clock,
+) -> Result<bool> {
+    if local.key_matches() == Some(true) {
+        return Ok(false);
+    }
+    let chain = local
+        .chain()
+        .ok_or_else(|| Error::invalid(format!("ca_crt.pem {}", local.chain.reason())))?;
+    require_key_of(key, chain)?;
+    let path = layout.cadir().join("ca_key.pem");
+    let attributes = layout.attributes(&path, 0o640).mtime(clock.now().into());
+    disk.publish(&path, key.pem(), &attributes)?;
+    Ok(true)
+}
+
+fn require_key_of(key: &SeedKey, chain: &CaChain) -> Result<()> {
+    let belongs = key::belongs_to(key.pem(), chain.signing())
+        .map_err(|error| error.in_file(Path::new("ca_key.pem")))?;
+    if belongs {
+        return Ok(());
+    }
+    Err(Error::refused(
+        "ca-identity",
+        "the key that was sent is not that of the CA's certificate",
+    ))
+}
+
 /// A block of serials far above everything the source has issued or will soon.
 ///
 /// # Errors
@@ -150,14 +196,7 @@ pub fn seed(
         return Err(Error::refused("ca-fingerprint", format!("the CA's fingerprint is {fingerprint}, pinned is {}", options.fingerprint.trim()))
             .hint("Compare with `puppetserver ca list --all` or openssl on the active; pair again if the CA was replaced."));
     }
-    let belongs = key::belongs_to(seed_key.pem(), chain.signing())
-        .map_err(|error| error.in_file(Path::new("ca_key.pem")))?;
-    if !belongs {
-        return Err(Error::refused(
-            "ca-identity",
-            "the key that was sent is not that of the CA's certificate",
-        ));
-    }
+    require_key_of(seed_key, chain)?;
     let issued = staged
         .inventory()
         .into_iter()

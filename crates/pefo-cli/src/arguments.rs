@@ -176,6 +176,10 @@ pub enum Ca {
         /// Send the whole CA with its private key, sealed, to a passive that has none.
         #[arg(long)]
         seed: bool,
+        /// Send the private key, sealed, once more: to a passive that has lost it, or is to take over another
+        /// authority in place of its own ('pefo ca apply --accept ca-other-authority' there).
+        #[arg(long, conflicts_with = "seed")]
+        rotate_key: bool,
         /// Dry run and overruled gates.
         #[command(flatten)]
         change: Change,

@@ -22,6 +22,7 @@ mod peers;
 mod puppetservers;
 mod requests;
 mod rollback;
+mod rotate_key;
 mod spool;
 mod taken_up;
 mod verify;

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use pefo_testkit::masters::Run;
 
-use crate::pair::Pair;
+use crate::evidence::edit_config;
+use crate::pair::{B, Pair};
 
 fn edit(path: &Path, change: impl FnOnce(String) -> String) {
     let text = std::fs::read_to_string(path).unwrap();
@@ -112,4 +113,28 @@ fn where_nobody_answers_and_where_nothing_was_accepted_the_answer_is_unknown() {
     assert!(run.stderr.contains("has not answered"), "{}", run.stderr);
     let run = pair.b.pefo(["ca", "verify"]).exits(3);
     assert!(run.stdout.starts_with("PEFO UNKNOWN"), "{}", run.stdout);
+}
+
+#[test]
+fn what_is_excluded_is_listed_and_is_no_difference() {
+    let Some(mut pair) = Pair::paired() else {
+        return;
+    };
+    edit_config(&pair.a, "[ca]", "[ca]\nexclude_certs = [\"compiler1.lab\"]");
+    for name in ["node1.lab", "compiler1.lab", B] {
+        pair.ca.sign(name).unwrap();
+    }
+    pair.a.pefo(["ca", "push", "--seed"]).exits(0);
+    pair.b.pefo(["ca", "apply"]).exits(0);
+    pair.b.pefo(["ca", "verify"]).exits(0);
+    // Its own certificate is the spare's business.
+    std::fs::write(pair.b.cadir().join(format!("signed/{B}.pem")), "its own").unwrap();
+    for arguments in [&["ca", "verify"][..], &["ca", "verify", "--full"]] {
+        let text = pair.b.pefo(arguments.iter().copied()).exits(0).stdout;
+        assert!(text.contains(&format!("left out {B}")), "{text}");
+    }
+    let list = pair.b.pefo(["ca", "exclude"]).exits(0).stdout;
+    assert!(list.contains(B), "{list}");
+    let list = pair.a.pefo(["ca", "exclude"]).exits(0).stdout;
+    assert!(list.contains(B) && list.contains("compiler1.lab"), "{list}");
 }

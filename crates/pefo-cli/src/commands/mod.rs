@@ -70,9 +70,11 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
         Command::Ca(Ca::Verify { full, timeout }) => Ok(ca::verify(&host, *full, *timeout)),
         Command::Ca(Ca::Compare) => pipeline::watch::compare(&host),
         Command::Ca(Ca::Exclude) => ca::exclude(&host),
-        Command::Ca(Ca::Push { seed, change }) => {
-            push(&host, command, &[DataSet::Ca], change, *seed)
-        }
+        Command::Ca(Ca::Push {
+            seed,
+            rotate_key,
+            change,
+        }) => push(&host, command, &[DataSet::Ca], change, *seed || *rotate_key),
         Command::Ca(Ca::Apply {
             rollback: Some(generation),
             allow_unrevoke,

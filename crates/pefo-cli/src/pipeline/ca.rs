@@ -248,17 +248,30 @@ pub fn apply(
     show_only: bool,
 ) -> Result<Applied> {
     let source = source(received)?;
+    let has_key = carries_key(received.full());
     let layout = match layout(host, change) {
         Ok(layout) => layout,
-        Err(error) if error.rule() == Some("ca-missing") && carries_key(received.full()) => {
-            return seed_from(host, received.full(), &source, show_only);
+        Err(error) if error.rule() == Some("ca-missing") && has_key => {
+            return seed_from(host, received.full(), &source, (show_only, false));
         }
         Err(error) if error.rule() == Some("ca-missing") => {
             return Err(error.hint("this host has no CA yet: run 'pefo ca push --seed' on the active, then apply again"));
         }
         Err(error) => return Err(error),
     };
-    let local = snapshot(host, &layout, Exclusions::new())?;
+    let mut local = snapshot(host, &layout, Exclusions::new())?;
+    let replaces = change
+        .accept
+        .iter()
+        .any(|rule| rule == "ca-other-authority");
+    if has_key && replaces && !pefo_ca::seed::is_same_authority(&local, &source) {
+        return seed_from(host, received.full(), &source, (show_only, true));
+    }
+    if has_key && !show_only && local.key_matches() != Some(true) {
+        let key = SeedKey::new(read_capped(&received.full().files()?.join(KEY), 1 << 20)?);
+        pefo_ca::seed::restore_key(&host.disk, &layout, &local, &key, &*host.clock)?;
+        local = snapshot(host, &layout, Exclusions::new())?;
+    }
     let plan = plan(&local, &source, &rules(host, received.newest(), change)?);
     if let Some(conflict) = plan.blocked_by() {
         return Err(conflict.to_error());
@@ -407,7 +420,7 @@ fn seed_from(
     host: &Host,
     verified: &Verified,
     source: &Snapshot,
-    show_only: bool,
+    (show_only, replace): (bool, bool),
 ) -> Result<Applied> {
     let source_master = &verified.manifest().source;
     let pinned = host
@@ -453,7 +466,7 @@ fn seed_from(
             &cadir,
             source,
             &key,
-            &SeedOptions::new(fingerprint, block, owner),
+            &SeedOptions::new(fingerprint, block, owner).replace(replace),
             &*host.clock,
         )?;
         if let Some(details) = details.as_object_mut() {
