@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pefo_ca::snapshot::{Beside, Known};
 use pefo_ca::verify::{CheckOptions, Comparison, check, compare, compare_beside};
-use pefo_ca::{CaLayout, Exclusions, SerialMode, SnapshotOptions, SourceIndex};
+use pefo_ca::{CaLayout, SerialMode, SnapshotOptions, SourceIndex};
 use pefo_core::digest_cache::DigestCache;
 use pefo_core::generation::{Accepted, DataSet};
 use pefo_core::keys::{random_bytes, system_random};
@@ -122,7 +122,7 @@ fn compare_all(
 ) -> Result<(Comparison, Vec<String>)> {
     let received = passive.accepted(&DataSet::Ca, accepted)?;
     let rules = ca::verify_rules(host, &received.newest().manifest().summary)?;
-    let local = ca::snapshot(host, layout, Exclusions::new())?;
+    let local = ca::snapshot(host, layout, rules.exclude.clone())?;
     let source = ca::source(&received)?;
     let mut options = CheckOptions::new(rules.now);
     if let SerialMode::Block(block) = rules.serial {
