@@ -123,6 +123,16 @@ impl Master {
         &self.sshd
     }
 
+    /// Ends its sshd and every session, until [`Master::restart_sshd`].
+    pub fn stop_sshd(&mut self) {
+        self.sshd.stop();
+    }
+
+    /// Restarts its sshd, which ends every session.
+    pub fn restart_sshd(&mut self) {
+        self.sshd.restart();
+    }
+
     /// The program, where the transfer account can run it.
     pub fn binary(&self) -> &Path {
         &self.binary

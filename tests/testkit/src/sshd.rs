@@ -90,13 +90,7 @@ impl Sshd {
                 &directory.path().join("sshd_config"),
                 config(options, directory.path(), port),
             );
-            let mut child = Child::spawn(
-                Command::new(SSHD)
-                    .args(["-D", "-f"])
-                    .arg(directory.path().join("sshd_config"))
-                    .arg("-E")
-                    .arg(directory.path().join("log")),
-            );
+            let mut child = launch(directory.path());
             let ready = wait::within(READY_LIMIT, || {
                 let ended = child.ended().is_some();
                 (ended || banner(port)).then_some(!ended)
@@ -190,16 +184,48 @@ impl Sshd {
     pub fn kill_sessions(&self) {
         kill_all(&descendants(self.child.id()));
     }
-}
 
-impl Drop for Sshd {
-    fn drop(&mut self) {
+    /// Ends the server and every session, as a reboot does, and starts it again: the same port, the same
+    /// keys.
+    ///
+    /// # Panics
+    /// Where it does not start again.
+    pub fn restart(&mut self) {
+        self.end();
+        let started = wait::within(READY_LIMIT, || {
+            // The port may be held by what has just ended.
+            self.child = launch(self.directory.path());
+            let ready = wait::within(READY_LIMIT, || {
+                let ended = self.child.ended().is_some();
+                (ended || banner(self.port)).then_some(!ended)
+            });
+            (ready == Some(true)).then_some(())
+        });
+        assert!(
+            started.is_some(),
+            "sshd did not start again: {}",
+            self.log()
+        );
+    }
+
+    /// Ends the server and every session, until [`Sshd::restart`].
+    pub fn stop(&mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
         // Each session has left the server's process group, and loses its parent with the server: so
         // hold the server first, find what it started, and end both.
         self.child.signal(Signal::STOP);
         let sessions = descendants(self.child.id());
         self.child.kill();
         kill_all(&sessions);
+    }
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -237,6 +263,17 @@ impl ClientKey {
     pub fn public_line(&self) -> String {
         public_key(&self.path)
     }
+}
+
+/// Starts the server of a directory that is prepared.
+fn launch(directory: &Path) -> Child {
+    Child::spawn(
+        Command::new(SSHD)
+            .args(["-D", "-f"])
+            .arg(directory.join("sshd_config"))
+            .arg("-E")
+            .arg(directory.join("log")),
+    )
 }
 
 /// A port of 127.0.0.1 that was free a moment ago.
