@@ -3,6 +3,7 @@
 //! A full generation and every batch after it say what the source's state is. Root keeps them as they were
 //! signed, so that whoever asks for that state later checks it again.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::{Gate, Held, Verified, named};
@@ -47,11 +48,14 @@ impl Verified {
     pub fn keep(&self, store: &Path, disk: &Disk) -> Result<()> {
         match &self.held {
             Held::Files(_) => Ok(()),
-            Held::Batch { file, .. } => disk.publish(
-                &stored_batch(store, self.position()),
-                file,
-                &Attributes::mode(0o600),
-            ),
+            Held::Batch { file, .. } => {
+                disk.create_dir_all(store, &Attributes::mode(0o700))?;
+                disk.publish(
+                    &stored_batch(store, self.position()),
+                    file,
+                    &Attributes::mode(0o600),
+                )
+            }
         }
     }
 }
@@ -73,9 +77,31 @@ impl Gate<'_> {
 
     pub(super) fn take_batch(&self, spool_dir: &Beneath, position: Position) -> Result<Verified> {
         let name = RelPath::new(format!("{position}{}", spool::BATCH_SUFFIX))?;
-        // Read once: from here on the spool's owner may do with the file as he likes.
-        let file = spool_dir.read(&name, MAX_FILE_BYTES)?;
-        self.open_batch(file, |document| self.admit(document, position))
+        // Read once: from here on the spool's owner may do with the file as he likes. And in order: of what
+        // nobody signed no more than a manifest is read.
+        let mut source = spool_dir.file(&name)?;
+        let mut file = Vec::new();
+        let mut read = |file: &mut Vec<u8>, bytes: u64| {
+            let read = source.by_ref().take(bytes).read_to_end(file);
+            read.map_err(|error| Error::io("read", Path::new(name.as_str()), error))
+        };
+        read(&mut file, 8)?;
+        let length = file.as_slice().try_into().map(u64::from_le_bytes);
+        let length = length.unwrap_or(0);
+        if length > Manifest::MAX_BYTES {
+            return Err(Error::invalid(format!(
+                "the manifest of batch {position} is larger than {} bytes",
+                Manifest::MAX_BYTES
+            )));
+        }
+        read(&mut file, length)?;
+        let (document, _) = spool::split_batch(&file)?;
+        let manifest = self.admit(document, position)?;
+        if let Content::Batch { payload_size, .. } = &manifest.content {
+            // One byte more shows a file that goes on.
+            read(&mut file, payload_size.saturating_add(1))?;
+        }
+        self.open_batch(file, |_| Ok(manifest))
     }
 
     fn open_batch(
