@@ -234,7 +234,13 @@ impl Host {
     /// # Errors
     /// `Locked`, or `Io`.
     pub fn lock(&self, name: &str) -> Result<Lock> {
-        Lock::take(&self.state("locks").join(format!("{name}.lock"))).map_err(needs_root)
+        let path = self.state("locks").join(format!("{name}.lock"));
+        Lock::take(&path).map_err(|error| match error.kind() {
+            ErrorKind::Locked if matches!(name, "push-ca" | "apply-ca") => error.hint(
+                "where 'pefo ca watch' runs there is nothing to do: it does the same at once; otherwise wait for the other run to end",
+            ),
+            _ => needs_root(error),
+        })
     }
 
     /// On whose behalf generations are made.

@@ -9,7 +9,7 @@ use pefo_core::generation::{Accepted, DataSet};
 use pefo_core::pairing::Introduction;
 use pefo_core::record;
 use pefo_core::reign::Role;
-use pefo_core::run::RunRecord;
+use pefo_core::run::{Outcome, RunRecord};
 use serde_json::{Value, json};
 
 use crate::host::{Delivered, Host};
@@ -152,6 +152,8 @@ fn row_of(dataset: &DataSet, runs: &[RunRecord]) -> Row {
         runs.iter()
             .rev()
             .filter(|run| run.dataset.as_ref() == Some(dataset))
+            // What the run comes to that held the lock is what counts.
+            .filter(|run| run.outcome != Outcome::Locked)
     };
     let last_success = mine()
         .find(|run| run.outcome.is_success())

@@ -133,19 +133,17 @@ pub fn round(
     // Looked at before the spool is: a generation that a heartbeat names stood there when it was sent.
     let head =
         ack::newest_heartbeat(host)?.and_then(|heartbeat| heartbeat.heads.get(dataset).copied());
-    let vanished = |at: Option<Position>| {
+    let lost = |at: Option<Position>| {
         let head = head.filter(|head| at.is_none_or(|at| *head > at))?;
-        Some(format!(
-            "generation {head} was received and is not in the spool any more"
-        ))
+        Some(vanished(head))
     };
     let mut received = match passive.take(dataset, &host.store(dataset)) {
         Ok(received) => received,
-        Err(error) => return Err(not_taken(host, dataset, error, vanished(None))),
+        Err(error) => return Err(not_taken(host, dataset, error, lost(None))),
     };
     let position = received.position();
     let stopped = received.stopped.take();
-    let reconcile = vanished(Some(position)).or_else(|| {
+    let reconcile = lost(Some(position)).or_else(|| {
         stopped
             .as_ref()
             .filter(|it| needs_reconcile(it))
@@ -159,10 +157,12 @@ pub fn round(
     let applied = match act(&received) {
         Ok(applied) => applied,
         Err(error) => {
+            // A batch that does not fit what stands before it: only a full generation leads on.
+            let misfits = !received.batches().is_empty() && needs_reconcile(&error);
             ack::publish(
                 host,
                 dataset,
-                reconcile,
+                reconcile.or_else(|| misfits.then(|| error.to_string())),
                 error.rule().map(str::to_owned).into_iter().collect(),
             )?;
             return Err(error);
@@ -191,6 +191,11 @@ pub fn round(
     };
     let errors = applied.errors.into_iter().chain(stopped).collect();
     Ok(left_undone(report, errors))
+}
+
+/// Why a generation is to be sent again that a heartbeat names and the spool does not have.
+pub fn vanished(head: Position) -> String {
+    format!("generation {head} was received and is not in the spool any more")
 }
 
 /// With what was left undone: partly done, or refused where that was all there was to do.
@@ -234,7 +239,8 @@ pub fn show(host: &Host, dataset: &DataSet, change: &Change) -> Result<Report> {
     let passive = Passive::open(host)?;
     let _lock = host.lock(&format!("show-{}", dataset.dir_name()))?;
     let scratch = Scratch::new(host, dataset)?;
-    let received = passive.take(dataset, &scratch.path().join("store"))?;
+    let mut received = passive.take(dataset, &scratch.path().join("store"))?;
+    let stopped = received.stopped.take();
     let applied = act(host, dataset, &received, change, true)?;
     let details = json!({ "generation": received.position().to_string(), "plan": applied.details });
     let text = format!(
@@ -247,7 +253,8 @@ pub fn show(host: &Host, dataset: &DataSet, change: &Change) -> Result<Report> {
     } else {
         Report::unchanged(details, text)
     };
-    Ok(left_undone(report, applied.errors))
+    let errors = applied.errors.into_iter().chain(stopped).collect();
+    Ok(left_undone(report, errors))
 }
 
 fn indent(text: &str) -> String {

@@ -63,7 +63,9 @@ pub const ROLLED_BACK: &str = "source-rolled-back";
 /// report and keeps no other peer from being served.
 pub fn run(host: &Host, dataset: &DataSet, change: &Change, seed: bool) -> Result<Report> {
     let reign = host.require(Role::Active)?;
-    let _lock = host.lock(&format!("push-{}", dataset.dir_name()))?;
+    // Whoever only looks may do so beside a watch.
+    let part = if change.dry_run { "show" } else { "push" };
+    let _lock = host.lock(&format!("{part}-{}", dataset.dir_name()))?;
     let (me, key) = (host.introduction()?, host.signing_key()?);
     let peers = host.peers()?;
     let recipients: Vec<Recipient> = peers.iter().map(|peer| peer.sealing.clone()).collect();

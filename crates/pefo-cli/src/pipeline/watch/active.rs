@@ -48,11 +48,15 @@ pub(super) fn run(host: &Host) -> Result<Report> {
     // What a push had kept is overtaken: the watch begins with what each peer has.
     Kept::of(host, &DataSet::Ca).clear();
     let mut course = Course::default();
+    let mut has_watched = false;
     loop {
-        match watch(&active) {
+        let ended = watch(&active, &mut course, &mut has_watched);
+        match ended {
             Ok(over) => return Err(over),
             // The directory was moved or is being put back: what is there afterwards is looked at anew.
-            Err(error) if error.is_retryable() => {
+            Err(error)
+                if error.is_retryable() || has_watched && error.rule() == Some("ca-missing") =>
+            {
                 course.note(host, None, Some(&error));
                 tracing::warn!(%error, "the CA cannot be watched, trying again");
                 host.clock.wait(AGAIN);
@@ -62,13 +66,15 @@ pub(super) fn run(host: &Host) -> Result<Report> {
     }
 }
 
-/// Gives what ended it for good.
-fn watch(active: &Active<'_>) -> Result<Error> {
+/// Gives what ended it for good; tells whether there was a CA to watch.
+fn watch(active: &Active<'_>, course: &mut Course, has_watched: &mut bool) -> Result<Error> {
     let layout = ca::layout(active.host, &arguments::Change::default())?;
+    *has_watched = true;
     // Before it is read: what changes from here on is hinted at.
     let mut watcher = Watcher::start(layout.cadir())?;
     let mut feed = Feed::read(active, layout)?;
     tracing::info!(files = feed.index.state().paths().count(), cadir = %feed.layout.cadir().display(), "watching");
+    course.goes_on(active.host);
     let outbox = Outbox::new(active.peers.len());
     let cancel = Cancel::new();
     let begins = (feed.index.state().digest(), feed.numbers.next);
@@ -85,7 +91,7 @@ fn watch(active: &Active<'_>) -> Result<Error> {
             };
             scope.spawn(move || line.run());
         }
-        let ended = follow(&mut feed, &mut watcher, &outbox);
+        let ended = follow(&mut feed, &mut watcher, &outbox, course);
         outbox.stop();
         cancel.cancel();
         ended
@@ -93,7 +99,12 @@ fn watch(active: &Active<'_>) -> Result<Error> {
 }
 
 /// Sends what the hints lead to, until it is over.
-fn follow(feed: &mut Feed<'_>, watcher: &mut Watcher, outbox: &Outbox) -> Result<Error> {
+fn follow(
+    feed: &mut Feed<'_>,
+    watcher: &mut Watcher,
+    outbox: &Outbox,
+    course: &mut Course,
+) -> Result<Error> {
     let mut hints: Vec<Hint> = Vec::new();
     loop {
         let came = watcher.next(if hints.is_empty() { HEARTBEAT } else { QUIET })?;
@@ -115,9 +126,13 @@ fn follow(feed: &mut Feed<'_>, watcher: &mut Watcher, outbox: &Outbox) -> Result
         }
         drain(watcher, &mut hints)?;
         match send(feed, &hints, outbox) {
-            Ok(unsettled) => hints = unsettled,
+            Ok(unsettled) => {
+                course.goes_on(feed.active.host);
+                hints = unsettled;
+            }
             Err(error) if error.is_retryable() => {
                 tracing::warn!(%error, "the CA cannot be followed as it stands");
+                course.note(feed.active.host, None, Some(&error));
                 hints = vec![Hint::Rescan];
                 feed.active.host.clock.wait(AGAIN);
             }

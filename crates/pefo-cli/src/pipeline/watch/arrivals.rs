@@ -139,16 +139,32 @@ impl Arrivals {
     }
 
     fn watch(&mut self, dir: &Path, mask: WatchMask, kind: Option<Kind>) -> Result<()> {
-        if self.watched.iter().any(|(_, watched, _)| watched == dir) {
-            return Ok(());
-        }
         // Of other events above them only those of directories count, and only by their being there.
         let mask = mask | WatchMask::ONLYDIR | WatchMask::DONT_FOLLOW;
         match self.inotify.watches().add(dir, mask) {
-            Ok(descriptor) => self.watched.push((descriptor, dir.to_owned(), kind)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            // The same one for the same directory; another one where it was put in the place of the first.
+            Ok(descriptor) => {
+                let stood = self.watched.iter().position(|(_, path, _)| path == dir);
+                let stood = stood.map(|at| self.watched.swap_remove(at).0);
+                if let Some(stood) = stood.filter(|stood| *stood != descriptor) {
+                    // It fails where the directory is gone, and the watch with it.
+                    drop(self.inotify.watches().remove(stood));
+                }
+                self.watched.push((descriptor, dir.to_owned(), kind));
+            }
+            // Not there yet, or no directory: who may write there decides that, and it may be one soon.
+            Err(error) if is_of_the_spool(&error) => {}
             Err(error) => return Err(Error::io("watch", dir, error)),
         }
         Ok(())
     }
+}
+
+/// Whether it comes from what the transfer account put there.
+fn is_of_the_spool(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let theirs = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::ACCESS];
+    theirs
+        .map(|it| Some(it.raw_os_error()))
+        .contains(&error.raw_os_error())
 }

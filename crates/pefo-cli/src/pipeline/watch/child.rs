@@ -45,7 +45,7 @@ pub(super) struct Compared {
     /// Whether batches can be followed from there on: nothing holds the whole back.
     pub(super) can_follow: bool,
     /// What went wrong, or is left undone.
-    pub(super) error: Option<Error>,
+    pub(super) errors: Vec<Error>,
 }
 
 /// The watch's part: has a child do it.
@@ -68,7 +68,7 @@ pub(super) fn compare_in_child(host: &Host) -> Result<Compared> {
     };
     let text = |error: &Value, key: &str| error.get(key).and_then(Value::as_str).map(str::to_owned);
     let errors = answer.get("errors").and_then(Value::as_array);
-    let error = errors.and_then(|errors| errors.first()).map(|error| {
+    let errors = errors.into_iter().flatten().map(|error| {
         let kind = text(error, "kind").and_then(|kind| ErrorKind::from_name(&kind));
         let message = text(error, "message").unwrap_or_default();
         let told = Error::new(kind.unwrap_or(ErrorKind::Child), message);
@@ -79,6 +79,6 @@ pub(super) fn compare_in_child(host: &Host) -> Result<Compared> {
     });
     Ok(Compared {
         can_follow: answer.get("details").is_some_and(Value::is_object),
-        error,
+        errors: errors.collect(),
     })
 }

@@ -11,7 +11,7 @@ use pefo_core::pairing::Introduction;
 use pefo_core::progress::Silent;
 use pefo_core::reign::Role;
 use pefo_core::{Digest, ErrorKind, Result, record};
-use pefo_transport::{Connection, Dial, Link, Purpose};
+use pefo_transport::{Backoff, Connection, Dial, Link, Purpose};
 
 use super::active::Active;
 use super::outbox::{Outbox, Parcel, Task};
@@ -21,10 +21,15 @@ use crate::pipeline::{ack, push};
 
 /// After a batch the peer is asked this soon what it made of it.
 const SOON: Duration = Duration::from_secs(1);
-/// A peer that refused is not tried again before.
-const REFUSED_WAIT: Duration = Duration::from_secs(30);
+/// A peer that refused is tried again after this, and after twice that each time it goes on to refuse.
+const REFUSED_WAIT: Duration = Duration::from_secs(1);
+/// But never later than this.
+const LONGEST_REFUSED_WAIT: Duration = Duration::from_secs(30);
 /// A full generation that was sent and is wanted again is sent again after this.
 const FULL_AGAIN: Duration = Duration::from_secs(60);
+
+/// A line that fails is tried again at least this often: a spare that is back is not to wait for minutes.
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
 /// What a line needs of the watch it belongs to.
 pub(super) struct Line<'a> {
@@ -74,9 +79,12 @@ impl Line<'_> {
             )
         };
         let clock = Arc::clone(&self.active.host.clock);
-        let mut link = Link::new(dial, clock).cancel(self.cancel.clone());
+        let mut link = Link::new(dial, clock)
+            .cancel(self.cancel.clone())
+            .backoff(Backoff::new().cap(LONGEST_WAIT));
         let mut result = self.begin(&mut link, &mut known);
         let mut wait = HEARTBEAT;
+        let mut refused_wait = REFUSED_WAIT;
         loop {
             let position = known.sent;
             known
@@ -93,11 +101,18 @@ impl Line<'_> {
                     return self.waker.wake();
                 }
                 known.has = None;
-                let waited = self.cancel.wait(&*self.active.host.clock, REFUSED_WAIT);
+                let waited = self.cancel.wait(&*self.active.host.clock, refused_wait);
                 if waited.is_err() {
                     return;
                 }
+                refused_wait = LONGEST_REFUSED_WAIT.min(2 * refused_wait);
                 self.want_full();
+            } else if known.has.is_some() {
+                refused_wait = REFUSED_WAIT;
+            }
+            // Only who is free gets one: woken earlier, the watcher would look for it in vain.
+            if self.outbox.free(self.queue) {
+                self.waker.wake();
             }
             result = match self.outbox.next(self.queue, wait) {
                 Task::Stop => return,
@@ -127,12 +142,19 @@ impl Line<'_> {
             .delivered_path(&self.peer.certname, &DataSet::Ca);
         let delivered: Option<Delivered> = record::load(&path)?;
         let delivered = delivered.filter(|it| it.position.epoch == self.active.reign.epoch);
-        known.sent = delivered.as_ref().map(|delivered| delivered.position);
+        let noted = delivered.as_ref().map(|delivered| delivered.position);
+        // A watch that was killed may not have noted the last that it sent.
+        known.sent = noted.max(accepted);
         let wants_full = ack.as_ref().is_some_and(|ack| ack.reconcile.is_some());
-        let has_accepted = ack.and_then(|ack| ack.source_state) == Some(state);
-        let has_received = delivered.is_some_and(|delivered| delivered.state == state);
-        if !wants_full && (has_accepted || has_received) {
+        let has = match delivered {
+            // It lies in the peer's spool.
+            Some(delivered) if Some(delivered.position) > accepted => Some(delivered.state),
+            // What the peer says itself: what seeded it, for one, is more than what it is compared with.
+            _ => ack.and_then(|ack| ack.source_state),
+        };
+        if !wants_full && has == Some(state) {
             known.has = Some(state);
+            known.noted = known.sent == noted;
         } else {
             self.want_full();
         }
@@ -141,7 +163,6 @@ impl Line<'_> {
 
     fn want_full(&self) {
         self.outbox.want_full(self.queue);
-        self.waker.wake();
     }
 
     fn ack(&self, connection: &mut Connection) -> Result<Option<pefo_core::ack::Ack>> {

@@ -51,6 +51,13 @@ struct Course {
 }
 
 impl Course {
+    /// Notes that it goes well again, where it did not.
+    fn goes_on(&mut self, host: &Host) {
+        if matches!(&self.last, Some((_, Some(_)))) {
+            self.note(host, None, None);
+        }
+    }
+
     fn note(&mut self, host: &Host, position: Option<Position>, error: Option<&Error>) {
         let outcome = error.map_or(Outcome::Ok, |error| outcome_of(error.kind()));
         let error = error.map(ToString::to_string);

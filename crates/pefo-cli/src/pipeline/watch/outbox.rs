@@ -134,14 +134,22 @@ impl Outbox {
         !slots.is_over
     }
 
-    /// The next task of a peer's thread, which has done the one before.
+    /// A peer's thread has done its task; tells whether a full generation is to be made for it now.
+    pub(super) fn free(&self, peer: usize) -> bool {
+        let mut slots = self.lock();
+        let slot = slots.slots.get_mut(peer);
+        let wants_full = slot.is_some_and(|slot| {
+            slot.is_busy = false;
+            slot.wants_full
+        });
+        self.changed.notify_all();
+        wants_full
+    }
+
+    /// The next task of a peer's thread, which is free.
     pub(super) fn next(&self, peer: usize, timeout: Duration) -> Task {
         let until = Instant::now() + timeout;
         let mut slots = self.lock();
-        if let Some(slot) = slots.slots.get_mut(peer) {
-            slot.is_busy = false;
-        }
-        self.changed.notify_all();
         loop {
             if slots.is_over {
                 return Task::Stop;

@@ -1,5 +1,6 @@
 //! The passive's half: each batch that appears in the spool is verified and applied.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use pefo_ca::Standby;
 use pefo_core::disk::Beneath;
 use pefo_core::generation::spool::{self, Form};
 use pefo_core::generation::{Accepted, DataSet, Position, Verified};
+use pefo_core::heartbeat::Heartbeat;
 use pefo_core::{Error, Result};
 
 use super::arrivals::{Arrivals, Came, Kind};
@@ -60,6 +62,10 @@ pub struct Follower<'a> {
     accepted: Option<Accepted>,
     /// The rules by which something is held back.
     refused: Vec<String>,
+    /// What is held back, as it is told: each begins with what it is about.
+    held_back: BTreeSet<String>,
+    /// What is held back was changed at the source.
+    may_be_over: bool,
     /// Batches since the last full generation.
     batches: usize,
     /// A heartbeat came whose head is not applied yet.
@@ -79,6 +85,8 @@ impl<'a> Follower<'a> {
             standby: None,
             accepted: None,
             refused: Vec::new(),
+            held_back: BTreeSet::new(),
+            may_be_over: false,
             batches: 0,
             awaits_head: false,
             problem: None,
@@ -123,6 +131,12 @@ impl<'a> Follower<'a> {
         if begins || is_due {
             self.compare(passive)?;
         }
+        // Looked at before the spool is: what a heartbeat names stood there when it was sent.
+        let heartbeat = if self.awaits_head {
+            ack::newest_heartbeat(self.host)?
+        } else {
+            None
+        };
         let mut has_news = false;
         while let Some((dir, position, form)) = self.next()? {
             match form {
@@ -133,8 +147,28 @@ impl<'a> Follower<'a> {
         if has_news {
             self.acknowledge()?;
         }
-        if self.awaits_head && apply::note_caught_up(self.host, &DataSet::Ca)? {
+        if std::mem::take(&mut self.may_be_over) {
+            self.compare(passive)?;
+        }
+        heartbeat.map_or(Ok(()), |heartbeat| self.hear(&heartbeat))
+    }
+
+    /// Tells the active how far this host is, by a heartbeat that came before all was taken.
+    fn hear(&mut self, heartbeat: &Heartbeat) -> Result<()> {
+        let (host, dataset) = (self.host, DataSet::Ca);
+        if apply::note_caught_up(host, &dataset)? {
             self.awaits_head = false;
+            // What was asked for and has not come is asked for on.
+            let reconcile = ack::own(host, &dataset)?.and_then(|ack| ack.reconcile);
+            return ack::publish(host, &dataset, reconcile, self.refused.clone()).map(drop);
+        }
+        let accepted = self.accepted.as_ref().map(|accepted| accepted.position);
+        let head = heartbeat.heads.get(&dataset).copied();
+        if let Some(head) = head.filter(|head| accepted.is_none_or(|at| at < *head)) {
+            // The next heartbeat asks again.
+            self.awaits_head = false;
+            let reconcile = Some(apply::vanished(head));
+            ack::publish(host, &dataset, reconcile, self.refused.clone())?;
         }
         Ok(())
     }
@@ -167,10 +201,12 @@ impl<'a> Follower<'a> {
             self.batches = received.batches().len();
             self.standby = ca::standby(host, &received)?;
         }
-        if let Some(error) = &compared.error {
+        for error in &compared.errors {
             tracing::warn!(%error, "what was received is not applied whole");
         }
-        self.problem = compared.error;
+        self.may_be_over = false;
+        self.held_back = compared.errors.iter().map(ToString::to_string).collect();
+        self.problem = compared.errors.into_iter().next();
         Ok(())
     }
 
@@ -188,7 +224,7 @@ impl<'a> Follower<'a> {
             None => Ok(None),
         };
         match applied {
-            Ok(Some(applied)) => self.record(&batch, &store, &applied).map(|()| true),
+            Ok(Some(applied)) => self.record(&batch, &store, applied).map(|()| true),
             Ok(None) => self.compare(passive).map(|()| false),
             // Somebody came between.
             Err(error) if error.rule() == Some("ca-moved") => {
@@ -202,13 +238,23 @@ impl<'a> Follower<'a> {
         }
     }
 
-    fn record(&mut self, batch: &Verified, store: &Path, applied: &Applied) -> Result<()> {
+    fn record(&mut self, batch: &Verified, store: &Path, applied: Applied) -> Result<()> {
         batch.keep(store, &self.host.disk)?;
         self.batches += 1;
+        for (step, _) in batch.steps()? {
+            let about = format!("{}: ", step.path());
+            self.may_be_over |= self.held_back.iter().any(|it| it.starts_with(&about));
+        }
+        let errors = applied.errors.iter().map(ToString::to_string);
+        self.held_back.extend(errors);
+        for error in &applied.errors {
+            tracing::warn!(%error, "what was received is not applied whole");
+        }
         let rules = applied.errors.iter().filter_map(|error| error.rule());
         self.refused.extend(rules.map(str::to_owned));
         self.refused.sort();
         self.refused.dedup();
+        self.problem = self.problem.take().or(applied.errors.into_iter().next());
         let before = self.accepted.as_ref().and_then(|accepted| accepted.applied);
         let applied = if self.refused.is_empty() {
             Some(batch.position())
