@@ -17,9 +17,14 @@ pub(crate) struct Pair {
 impl Pair {
     /// Prepared, not yet paired.
     pub(crate) fn prepared() -> Option<Self> {
+        Self::prepared_with(CaOptions::default())
+    }
+
+    /// As [`Pair::prepared`], with a CA of another kind.
+    pub(crate) fn prepared_with(options: CaOptions) -> Option<Self> {
         let mut a = skip::need(Master::prepare(&built_binary(), A))?;
         let mut b = skip::need(Master::prepare(&built_binary(), B))?;
-        let ca = TestCa::create(&a.cadir(), CaOptions::default()).unwrap();
+        let ca = TestCa::create(&a.cadir(), options).unwrap();
         for master in [&mut a, &mut b] {
             let cadir = master.cadir();
             master.use_cadir(&cadir, "owner = \"root\"\ngroup = \"root\"");
@@ -36,10 +41,14 @@ impl Pair {
 
     /// Paired, and B seeded with A's CA.
     pub(crate) fn seeded() -> Option<Self> {
-        let pair = Self::paired()?;
-        pair.a.pefo(["ca", "push", "--seed"]).exits(0);
-        pair.b.pefo(["ca", "apply"]).exits(0);
-        Some(pair)
+        Some(Self::paired()?.seed())
+    }
+
+    /// Seeds B with A's CA.
+    pub(crate) fn seed(self) -> Self {
+        self.a.pefo(["ca", "push", "--seed"]).exits(0);
+        self.b.pefo(["ca", "apply"]).exits(0);
+        self
     }
 
     /// Push from A, apply on B.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use pefo_core::clock::{Clock as _, SystemClock};
 use pefo_core::generation::outgoing::Sent;
@@ -14,13 +15,14 @@ use pefo_core::request::{Answer, Items, Nonce, Outcome, Request, Subject, Switch
 use pefo_core::{Certname, Digest, RelPath};
 use pefo_testkit::account::TransferAccount;
 use pefo_testkit::masters::Master;
+use pefo_testkit::wait;
 use pefo_transport::{Connection, Introduced, Purpose, SshTarget};
 
 use crate::evidence::{files, generations};
 use crate::pair::{B, Pair};
 
 /// What A's root has to ask with.
-struct Asker {
+pub(crate) struct Asker {
     me: Introduction,
     peer: Introduction,
     key: SigningKey,
@@ -33,7 +35,7 @@ fn introduction(master: &Master, path: &str) -> Introduction {
 }
 
 impl Asker {
-    fn of(a: &Master) -> Self {
+    pub(crate) fn of(a: &Master) -> Self {
         Self {
             me: introduction(a, "public/self.json"),
             peer: introduction(a, &format!("public/peers/{B}.json")),
@@ -95,6 +97,23 @@ impl Asker {
         let mut connection = self.connect();
         let answer = connection.answer(&request.nonce).unwrap().unwrap();
         connection.close().unwrap();
+        Answer::check(&answer, &request, &document, &[self.peer.signing])
+            .unwrap()
+            .outcome
+    }
+
+    /// Asks, and waits for what B's watch answers.
+    #[track_caller]
+    pub(crate) fn ask_watched(&self, subject: Subject) -> Outcome {
+        let request = self.request(subject);
+        let document = request.sign(&self.key).unwrap();
+        let mut connection = self.connect();
+        connection.request(&document).unwrap();
+        let answer = wait::within(Duration::from_secs(60), || {
+            connection.answer(&request.nonce).unwrap()
+        });
+        connection.close().unwrap();
+        let answer = answer.unwrap();
         Answer::check(&answer, &request, &document, &[self.peer.signing])
             .unwrap()
             .outcome

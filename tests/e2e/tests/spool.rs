@@ -84,7 +84,7 @@ fn account() -> TransferAccount {
 
 /// Runs a script as the transfer account; it must succeed.
 #[track_caller]
-fn as_transfer(script: &str) {
+pub(crate) fn as_transfer(script: &str) {
     let output = account().run(script);
     assert!(
         output.status.success(),
@@ -249,7 +249,7 @@ fn the_accounts_rewriting_of_every_file_after_verification_changes_nothing() {
 
 /// What an intruder in the transfer account does to the newest generation before root has looked at it,
 /// as shell, `$1` being the generation; and how root answers.
-const TAMPERINGS: [(&str, &str, &str); 9] = [
+pub(crate) const TAMPERINGS: [(&str, &str, &str); 9] = [
     (
         "rewrites a file",
         "echo revoked nothing > $1/data/ca_crl.pem",
