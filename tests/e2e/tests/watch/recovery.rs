@@ -62,8 +62,10 @@ fn a_passive_that_was_away_takes_whatever_piled_up_meanwhile() {
         watched.until("the batch", || newest(&watched.pair.b) > before);
     }
     assert!(batches(&watched.pair.b).len() > 30, "they are no batches");
-    let diff = watched.pair.b.pefo(["ca", "diff"]).exits(0);
-    assert!(diff.stdout.contains("node39.lab"), "{}", diff.stdout);
+    watched.until("diff to show the last", || {
+        let diff = watched.pair.b.pefo(["ca", "diff"]);
+        diff.stdout.contains("node39.lab")
+    });
     watched.start_b();
     watched.in_step();
     watched.pair.ca.sign("after.lab").unwrap();
