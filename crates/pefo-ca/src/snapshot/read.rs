@@ -9,7 +9,7 @@ use pefo_core::clock::Clock;
 use pefo_core::disk::read_capped;
 use pefo_core::{Certname, RelPath, Result};
 
-use super::files::{self, Loaded, MAX_CERT_BYTES, Stamp, stamp};
+use super::files::{self, Loaded, MAX_CERT_BYTES, Names, Stamp, stamp};
 use super::overlay::Overlay;
 use super::{FileEntry, Outline, Part, Problem, Slice, Snapshot, SnapshotOptions};
 use crate::cert::{CaChain, Cert, Request};
@@ -270,7 +270,12 @@ impl<'a> Reader<'a> {
 
     /// The acceptable names of signed/ or requests/, sorted; `None` where there is no such directory.
     fn list(&mut self, sub: &str) -> Result<Option<Vec<(Certname, RelPath)>>> {
-        match files::names(self.dir, sub, &self.options.exclude)? {
+        let names = match files::names(self.dir, sub, &self.options.exclude)? {
+            // What lies over the directory may be the first that stands in it.
+            Err(None) if self.lies_over(sub) => Ok(Names::default()),
+            names => names,
+        };
+        match names {
             Ok(names) => {
                 self.excluded.extend(names.excluded);
                 self.problems.extend(names.problems);
@@ -302,6 +307,15 @@ impl<'a> Reader<'a> {
                 Ok(None)
             }
         }
+    }
+
+    fn lies_over(&self, sub: &str) -> bool {
+        let is_in = |path: &RelPath| {
+            let dir = path.as_str().split_once('/');
+            dir.is_some_and(|(dir, _)| dir == sub)
+        };
+        let mut over = self.overlay.iter();
+        over.any(|(path, entry)| entry.is_some() && is_in(path))
     }
 
     fn key_matches(&self) -> Result<Part<bool>> {
