@@ -38,7 +38,9 @@ pub(super) fn run(host: &Host) -> Result<Report> {
         if !passive.is_current() {
             passive = Passive::open(host)?;
         }
-        follower.awaits_head |= came.heartbeats;
+        if came.heartbeats {
+            follower.hears();
+        }
         let ended = follower.round(&passive);
         let position = follower.accepted.as_ref().map(|accepted| accepted.position);
         let problem = follower.problem.take();
@@ -72,6 +74,8 @@ pub struct Follower<'a> {
     awaits_head: bool,
     /// What went wrong, or was left undone, when both CAs were last compared.
     problem: Option<Error>,
+    /// What is next and was not taken: it waits until both CAs are compared again.
+    stuck: Option<Position>,
     /// When both CAs were last compared as wholes, by the clock that never goes back.
     compared: Option<Duration>,
     course: Course,
@@ -90,9 +94,15 @@ impl<'a> Follower<'a> {
             batches: 0,
             awaits_head: false,
             problem: None,
+            stuck: None,
             compared: None,
             course: Course::default(),
         }
+    }
+
+    /// A heartbeat has come: its head is to be applied.
+    pub fn hears(&mut self) {
+        self.awaits_head = true;
     }
 
     /// Where something may come.
@@ -125,7 +135,7 @@ impl<'a> Follower<'a> {
     fn take_all(&mut self, passive: &Passive<'_>) -> Result<()> {
         let begins = self.compared.is_none();
         let is_due = self.compared.is_some_and(|at| {
-            let waits = !self.refused.is_empty() || self.standby.is_none();
+            let waits = !self.refused.is_empty() || self.standby.is_none() || self.stuck.is_some();
             waits && self.host.clock.monotonic().saturating_sub(at) >= WHOLE_AGAIN
         });
         if begins || is_due {
@@ -139,9 +149,16 @@ impl<'a> Follower<'a> {
         };
         let mut has_news = false;
         while let Some((dir, position, form)) = self.next()? {
+            if self.stuck == Some(position) {
+                break;
+            }
             match form {
                 Form::Full => self.compare(passive)?,
                 Form::Batch => has_news |= self.batch(passive, &dir, position)?,
+            }
+            let accepted = self.accepted.as_ref().map(|accepted| accepted.position);
+            if accepted < Some(position) {
+                self.stuck = Some(position);
             }
         }
         if has_news {
@@ -164,7 +181,8 @@ impl<'a> Follower<'a> {
         }
         let accepted = self.accepted.as_ref().map(|accepted| accepted.position);
         let head = heartbeat.heads.get(&dataset).copied();
-        if let Some(head) = head.filter(|head| accepted.is_none_or(|at| at < *head)) {
+        let is_missing = |head: &Position| accepted.is_none_or(|at| at < *head);
+        if let Some(head) = head.filter(is_missing).filter(|_| self.stuck.is_none()) {
             // The next heartbeat asks again.
             self.awaits_head = false;
             let reconcile = Some(apply::vanished(head));
@@ -187,6 +205,7 @@ impl<'a> Follower<'a> {
         let (host, dataset) = (self.host, DataSet::Ca);
         self.compared = Some(host.clock.monotonic());
         self.standby = None;
+        self.stuck = None;
         let compared = compare_in_child(host)?;
         self.accepted = Accepted::load(&host.record_path("accepted", &dataset))?;
         let Some(accepted) = &self.accepted else {
