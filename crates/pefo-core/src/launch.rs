@@ -87,6 +87,15 @@ pub struct Finished {
 }
 
 impl Finished {
+    /// What a program left that a launcher of another kind ran.
+    pub fn new(code: Option<i32>, stdout: impl Into<Vec<u8>>, stderr: impl Into<Vec<u8>>) -> Self {
+        Self {
+            code,
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+        }
+    }
+
     /// Turns a non-zero exit into an error that shows the last lines of standard error.
     ///
     /// # Errors

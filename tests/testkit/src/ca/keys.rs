@@ -46,6 +46,11 @@ impl Keys {
     }
 }
 
+/// The same key once more.
+pub(super) fn again(key: &KeyPair) -> Result<KeyPair> {
+    Ok(KeyPair::from_pem(&key.serialize_pem())?)
+}
+
 /// The key identifier as Puppet computes it: SHA-1 of the public key (RFC 5280 §4.2.1.2, method 1).
 pub(super) fn key_id(key: &KeyPair) -> Vec<u8> {
     digest(&SHA1_FOR_LEGACY_USE_ONLY, key.public_key_raw())

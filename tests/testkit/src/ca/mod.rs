@@ -253,21 +253,19 @@ impl TestCa {
         self.options.now = Some(now);
     }
 
-    /// Goes on over another directory: the same keys, the same counters, as a split brain has them.
+    /// Goes on over another directory: the same keys, the same counters, as a split brain has them, or a
+    /// copy that was put aside.
     ///
     /// # Errors
     /// Where the keys cannot be loaded again.
     pub fn twin(&self, dir: &Path) -> Result<Self> {
-        if !matches!(self.options.keys, Keys::Rsa | Keys::OtherRsa) {
-            return Err("a twin needs fixture keys: fresh ones cannot be loaded again".into());
-        }
-        let (ca_key, _, node_key) = self.options.keys.load()?;
+        let ca_key = keys::again(self.issuer.key())?;
         let params = authority(&self.options.ca_name, &ca_key, 2, self.now());
         Ok(Self {
             dir: dir.to_owned(),
             options: self.options.clone(),
             issuer: Issuer::new(params, ca_key),
-            node_key,
+            node_key: keys::again(&self.node_key)?,
             revoked: self.revoked.clone(),
             crl_number: self.crl_number,
             infra_revoked: self.infra_revoked.clone(),
@@ -275,6 +273,16 @@ impl TestCa {
             root_crl_pem: self.root_crl_pem.clone(),
             temps: std::cell::Cell::new(self.temps.get() + 1_000_000),
         })
+    }
+
+    /// Writes in place from now on, or no more.
+    pub fn set_write_in_place(&mut self, yes: bool) {
+        self.options.write_in_place = yes;
+    }
+
+    /// Replaces inventory.txt whole from now on, or no more.
+    pub fn set_atomic_inventory(&mut self, yes: bool) {
+        self.options.atomic_inventory = yes;
     }
 
     fn now(&self) -> OffsetDateTime {
