@@ -21,7 +21,7 @@ const NAME: &str = "pe-rbac";
 
 /// Every command that is not hidden, a command line that it accepts, what its help must mention, and
 /// whether it changes state.
-const COMMANDS: [(&str, &str, &str, bool); 23] = [
+const COMMANDS: [(&str, &str, &str, bool); 25] = [
     ("init active", "", "pairing line for the passive", true),
     ("init passive", "--join LINE", "passive of an active", true),
     ("check", "", "can do its part", false),
@@ -32,6 +32,8 @@ const COMMANDS: [(&str, &str, &str, bool); 23] = [
     ("ca push", "", "to every peer", true),
     ("ca apply", "", "apply the newest generation", true),
     ("ca exclude", "", "never cross", false),
+    ("ca verify", "--full", "would serve the same", false),
+    ("ca watch", "", "until it is stopped", false),
     ("nc export", "", "export gate", true),
     ("nc push", "", "send to every peer", true),
     ("nc diff", "", "would change", false),
@@ -250,7 +252,7 @@ fn the_help_reads_as_people_know_it() {
       -V, --version              Print version
 
     Exit codes: 0 ok or unchanged, 1 failed, 2 usage or configuration, 3 refused by a gate, 4 partly
-    done, 5 another run holds the lock, 6 fenced or wrong role. 'check' and 'status' answer as
+    done, 5 another run holds the lock, 6 fenced or wrong role. 'check', 'status' and 'verify' answer as
     monitoring plugins do: 0 ok, 1 warning, 2 critical, 3 unknown.
     ");
 }

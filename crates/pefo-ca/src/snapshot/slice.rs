@@ -1,10 +1,11 @@
 //! A part of a CA: as much of it as the rules ask for where only some of it changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pefo_core::Certname;
 
-use super::Snapshot;
+use super::{Part, Snapshot};
+use crate::cert::CaChain;
 use crate::serial::Serial;
 
 /// What a snapshot of a part says about the rest.
@@ -18,6 +19,25 @@ pub(crate) struct Slice {
 }
 
 impl Snapshot {
+    /// A part with nothing in it yet but whose it is.
+    pub(crate) fn part(chain: Part<CaChain>, key_matches: Part<bool>) -> Self {
+        Self {
+            files: BTreeMap::new(),
+            chain,
+            key_matches,
+            serial: Part::Absent,
+            inventory: Part::Absent,
+            ca_crl: Part::Absent,
+            infra_crl: Part::Absent,
+            has_signed_dir: true,
+            signed: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            excluded: BTreeSet::new(),
+            problems: Vec::new(),
+            slice: Some(Slice::default()),
+        }
+    }
+
     /// Whether it tells what certificate a name has, or that it has none.
     pub(crate) fn tells_of(&self, name: &Certname) -> bool {
         let slice = self.slice.as_ref();

@@ -40,21 +40,8 @@ impl Sides {
         changes: &[Change],
         rules: &PlanRules,
     ) -> Result<Option<Self>> {
-        let mut source = Snapshot {
-            files: BTreeMap::new(),
-            chain: standby.source.chain.clone(),
-            key_matches: Part::Absent,
-            serial: standby.source.serial.clone(),
-            inventory: Part::Absent,
-            ca_crl: Part::Absent,
-            infra_crl: Part::Absent,
-            has_signed_dir: true,
-            signed: BTreeMap::new(),
-            requests: BTreeMap::new(),
-            excluded: BTreeSet::new(),
-            problems: Vec::new(),
-            slice: Some(Slice::default()),
-        };
+        let mut source = Snapshot::part(standby.source.chain.clone(), Part::Absent);
+        source.serial = standby.source.serial.clone();
         let mut crls = standby.source.crls.clone();
         let mut names = Names::default();
         let mut appended = Inventory::default();
@@ -196,24 +183,12 @@ impl Standby {
     /// As much of the live CA.
     fn slice(&self, names: &Names, rules: &PlanRules) -> Result<Snapshot> {
         let cadir = self.layout.cadir();
-        let mut local = Snapshot {
-            files: BTreeMap::new(),
-            chain: Part::Read(self.chain.clone()),
-            key_matches: self.key_matches.clone(),
-            serial: Part::Absent,
-            inventory: Part::Absent,
-            ca_crl: Part::Absent,
-            infra_crl: Part::Absent,
-            has_signed_dir: true,
-            signed: BTreeMap::new(),
-            requests: BTreeMap::new(),
-            excluded: BTreeSet::new(),
-            problems: Vec::new(),
-            slice: Some(Slice {
-                issued: self.highest(rules),
-                ..Slice::default()
-            }),
-        };
+        let chain = Part::Read(self.chain.clone());
+        let mut local = Snapshot::part(chain, self.key_matches.clone());
+        local.slice = Some(Slice {
+            issued: self.highest(rules),
+            ..Slice::default()
+        });
         for (name, crl) in &self.crls {
             if let Some(file) = &crl.file {
                 local.files.insert(RelPath::new(*name)?, file.clone());

@@ -21,6 +21,7 @@ use crate::arguments::{Arguments, Ca, Change, Command, Config, Db, Init, LogForm
 use crate::host::Host;
 use crate::outcome::Report;
 use crate::pipeline;
+use crate::pipeline::push::KeyTravels;
 
 /// Runs the command, says what happened, gives the exit code.
 pub fn run(arguments: &Arguments) -> ExitCode {
@@ -74,7 +75,14 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
             seed,
             rotate_key,
             change,
-        }) => push(&host, command, &[DataSet::Ca], change, *seed || *rotate_key),
+        }) => {
+            let key_travels = match (seed, rotate_key) {
+                (true, _) => KeyTravels::Seed,
+                (_, true) => KeyTravels::Again,
+                _ => KeyTravels::No,
+            };
+            push(&host, command, &[DataSet::Ca], change, key_travels)
+        }
         Command::Ca(Ca::Apply {
             rollback: Some(generation),
             allow_unrevoke,
@@ -85,23 +93,35 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
         Command::Ca(Ca::Apply { change, .. }) => apply(&host, command, &[DataSet::Ca], change),
         Command::Nc(Nc::Export { change }) => nc::export(&host, change),
         Command::Nc(Nc::Diff) => nc::diff(&host),
-        Command::Nc(Nc::Push { change }) => {
-            push(&host, command, &[DataSet::Classifier], change, false)
-        }
+        Command::Nc(Nc::Push { change }) => push(
+            &host,
+            command,
+            &[DataSet::Classifier],
+            change,
+            KeyTravels::No,
+        ),
         Command::Nc(Nc::Restore { change }) => {
             apply(&host, command, &[DataSet::Classifier], change)
         }
         Command::Db(Db::Dump { names, dry_run }) => db::dump(&host, names, dry_run),
         Command::Db(Db::List) => db::list(&host),
-        Command::Db(Db::Push { names, change }) => {
-            push(&host, command, &databases(&host, names)?, change, false)
-        }
+        Command::Db(Db::Push { names, change }) => push(
+            &host,
+            command,
+            &databases(&host, names)?,
+            change,
+            KeyTravels::No,
+        ),
         Command::Db(Db::Restore { names, change }) => {
             apply(&host, command, &databases(&host, names)?, change)
         }
-        Command::Push { datasets, change } => {
-            push(&host, command, &chosen(&host, datasets), change, false)
-        }
+        Command::Push { datasets, change } => push(
+            &host,
+            command,
+            &chosen(&host, datasets),
+            change,
+            KeyTravels::No,
+        ),
         Command::Apply { datasets, change } => {
             apply(&host, command, &chosen(&host, datasets), change)
         }
@@ -168,11 +188,11 @@ fn push(
     command: &str,
     datasets: &[DataSet],
     change: &Change,
-    seed: bool,
+    key_travels: KeyTravels,
 ) -> Result<Report> {
     let reports = datasets.iter().map(|dataset| {
         recorded(host, command, dataset, change, || {
-            pipeline::push::run(host, dataset, change, seed)
+            pipeline::push::run(host, dataset, change, key_travels)
         })
     });
     Ok(one_or_all(reports.collect()))

@@ -1,38 +1,42 @@
 //! The CA: what pefo-ca's snapshot sends, and how its plan is reached from a verified generation.
 
+mod rules;
+mod seeding;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use pefo_ca::seed::block_for;
 use pefo_ca::snapshot::{MAX_FILE_BYTES, Outline};
 use pefo_ca::source::Change;
 use pefo_ca::standby::Stamps;
-use pefo_ca::verify::VerifyRules;
 use pefo_ca::{
-    ApplyOptions, CaLayout, DetectOptions, Exclusions, Plan, PlanRules, SeedKey, SeedOptions,
-    SerialBlock, Snapshot, SnapshotOptions, Standby, ca_fingerprint, plan, seed,
+    ApplyOptions, CaLayout, DetectOptions, Exclusions, Plan, SeedKey, Snapshot, SnapshotOptions,
+    Standby, ca_fingerprint, plan,
 };
 use pefo_core::disk::read_capped;
 use pefo_core::generation::Verified;
 use pefo_core::generation::outgoing::{Description, Item, state_of};
 use pefo_core::pairing::Introduction;
-use pefo_core::record;
 use pefo_core::sealing::Recipient;
-use pefo_core::{Certname, Error, ErrorKind, RelPath, Result};
-use serde_json::json;
+use pefo_core::{Error, ErrorKind, RelPath, Result};
 
 use super::apply::Applied;
-use super::push::Collected;
+use super::push::{Collected, KeyTravels};
 use super::received::Received;
 use super::steps;
 use crate::arguments;
 use crate::host::Host;
 use crate::launcher::{account, group_id};
 
+use rules::{EXCLUDED, names, rules};
+use seeding::seed_from;
+
+pub use rules::{exclusions, left_out, verify_rules};
+
 /// The signing key, which crosses once, sealed.
 pub const KEY: &str = "ca_key.pem";
-/// The summary's field with the certnames that the source leaves out.
-const EXCLUDED: &str = "excluded_certnames";
+/// The summary's field that lets a spare which has lost the key take it: what seeded it once does not.
+const KEY_AGAIN: &str = "key_again";
 
 /// The cadir of this host.
 ///
@@ -77,28 +81,6 @@ fn owner(host: &Host) -> Result<Option<(u32, u32)>> {
     Ok(Some((user.uid, gid)))
 }
 
-/// Which certnames never cross: `passives` are the masters whose own certificates stay theirs.
-pub fn exclusions(host: &Host, passives: impl IntoIterator<Item = Certname>) -> Exclusions {
-    let mut exclusions = Exclusions::new();
-    for name in passives {
-        exclusions = exclusions.with(name, "the passive's own certificate");
-    }
-    for name in &host.config.ca.exclude_certs {
-        exclusions = exclusions.with(name.clone(), "named in [ca] exclude_certs");
-    }
-    exclusions
-}
-
-/// What a generation says of who is left out: the passive must not take a name that is left out for one
-/// that is gone.
-pub fn left_out(exclusions: &Exclusions) -> serde_json::Value {
-    json!({ EXCLUDED: names(exclusions) })
-}
-
-fn names(exclusions: &Exclusions) -> serde_json::Value {
-    json!(exclusions.iter().map(|(name, _)| name).collect::<Vec<_>>())
-}
-
 /// Reads the live CA.
 ///
 /// # Errors
@@ -124,7 +106,7 @@ pub fn fingerprint(host: &Host) -> Option<String> {
 pub fn collect(
     host: &Host,
     peers: &[Introduction],
-    with_key: bool,
+    key_travels: KeyTravels,
     recipients: &[Recipient],
 ) -> Result<Collected> {
     let layout = layout(host, &arguments::Change::default())?;
@@ -136,6 +118,7 @@ pub fn collect(
         .map(|(path, bytes, mode)| Item::open(path.clone(), mode, bytes.to_vec()))
         .collect();
     let meaning = state_of(&items);
+    let with_key = key_travels != KeyTravels::No;
     if with_key {
         items.push(Item::sealed(
             RelPath::new(KEY)?,
@@ -159,6 +142,9 @@ pub fn collect(
         .map_err(|error| Error::invalid(format!("write the CA's summary: {error}")))?;
     if let Some(summary) = summary.as_object_mut() {
         summary.insert(EXCLUDED.to_owned(), names(&exclusions));
+        if key_travels == KeyTravels::Again {
+            summary.insert(KEY_AGAIN.to_owned(), true.into());
+        }
     }
     let description = Description {
         products: BTreeMap::new(),
@@ -267,7 +253,8 @@ pub fn apply(
     if has_key && replaces && !pefo_ca::seed::is_same_authority(&local, &source) {
         return seed_from(host, received.full(), &source, (show_only, true));
     }
-    if has_key && !show_only && local.key_matches() != Some(true) {
+    let is_again = received.full().manifest().summary.get(KEY_AGAIN).is_some();
+    if has_key && is_again && !show_only && local.key_matches() != Some(true) {
         let key = SeedKey::new(read_capped(&received.full().files()?.join(KEY), 1 << 20)?);
         pefo_ca::seed::restore_key(&host.disk, &layout, &local, &key, &*host.clock)?;
         local = snapshot(host, &layout, Exclusions::new())?;
@@ -367,119 +354,10 @@ fn to_json(plan: &Plan) -> Result<serde_json::Value> {
     serde_json::to_value(plan).map_err(|error| Error::invalid(format!("write the plan: {error}")))
 }
 
-fn rules(host: &Host, verified: &Verified, change: &arguments::Change) -> Result<PlanRules> {
-    let mut rules = PlanRules::new(host.clock.now())
-        .max_deletes(host.config.ca.max_deletes)
-        .exclude(excluded_here(host, &verified.manifest().summary)?);
-    for rule in &change.accept {
-        rules = rules.accept(rule);
-    }
-    if let Some(block) = record::load::<SerialBlock>(&block_path(host))? {
-        rules = rules.block(block);
-    }
-    Ok(rules)
-}
-
-/// The rules by which this host is compared with a source whose newest generation says `summary`.
-///
-/// # Errors
-/// `Io`, or `Invalid` where the summary or a record is malformed.
-pub fn verify_rules(host: &Host, summary: &serde_json::Value) -> Result<VerifyRules> {
-    let rules = VerifyRules::new(host.clock.now()).exclude(excluded_here(host, summary)?);
-    Ok(match record::load::<SerialBlock>(&block_path(host))? {
-        Some(block) => rules.block(block),
-        None => rules,
-    })
-}
-
-/// Whom neither side touches: this host's own, and whom the active leaves out.
-fn excluded_here(host: &Host, summary: &serde_json::Value) -> Result<Exclusions> {
-    let mut exclusions = exclusions(host, [host.config.site.certname.clone()]);
-    let left_out = summary.get(EXCLUDED).and_then(|names| names.as_array());
-    let left_out = left_out.into_iter().flatten();
-    for name in left_out.filter_map(|name| name.as_str()) {
-        exclusions = exclusions.with(Certname::new(name)?, "left out by the active");
-    }
-    Ok(exclusions)
-}
-
-/// The block of serials that this host may issue.
-fn block_path(host: &Host) -> PathBuf {
-    host.state("accepted/ca-serial-block.json")
-}
-
 fn carries_key(verified: &Verified) -> bool {
     verified
         .manifest()
         .files
         .iter()
         .any(|file| file.path.as_str() == KEY)
-}
-
-fn seed_from(
-    host: &Host,
-    verified: &Verified,
-    source: &Snapshot,
-    (show_only, replace): (bool, bool),
-) -> Result<Applied> {
-    let source_master = &verified.manifest().source;
-    let pinned = host
-        .peers()?
-        .into_iter()
-        .find(|peer| peer.certname == *source_master)
-        .and_then(|peer| peer.ca_fingerprint);
-    let Some(fingerprint) = pinned else {
-        return Err(Error::refused(
-            "ca-fingerprint",
-            format!("no CA fingerprint of {source_master} was pinned at pairing"),
-        )
-        .hint("pair again with a line printed after the CA was set up on the active"));
-    };
-    let cadir = match configured(host) {
-        Some(cadir) => cadir,
-        None => pefo_ca::layout::seed_target(std::path::Path::new("/"))?,
-    };
-    let owner = match owner(host)? {
-        Some(owner) => owner,
-        None => pefo_ca::layout::puppet_owner(std::path::Path::new("/"))?,
-    };
-    // The block stands on disk before the CA does: a crash in between chooses no second one.
-    let block = match record::load::<SerialBlock>(&block_path(host))? {
-        Some(block) => block,
-        None => block_for(source)?,
-    };
-    let summary = source.summary();
-    let text = format!(
-        "seed {} with {} certificates, {} revocations and the CA's key; this host issues serials from {:04X}\n",
-        cadir.display(),
-        summary.certificates,
-        summary.revocations,
-        block.first()
-    );
-    let mut details =
-        json!({ "seed": { "cadir": cadir, "summary": summary, "first_serial": block.first() } });
-    if !show_only {
-        host.store_json(&block_path(host), &block, 0o600)?;
-        let key = SeedKey::new(read_capped(&verified.files()?.join(KEY), 1 << 20)?);
-        let report = seed(
-            &host.disk,
-            &cadir,
-            source,
-            &key,
-            &SeedOptions::new(fingerprint, block, owner).replace(replace),
-            &*host.clock,
-        )?;
-        if let Some(details) = details.as_object_mut() {
-            details.insert(
-                "report".to_owned(),
-                serde_json::to_value(&report).unwrap_or_default(),
-            );
-        }
-    }
-    Ok(Applied {
-        details,
-        text,
-        errors: Vec::new(),
-        changed: true,
-    })
 }

@@ -41,6 +41,17 @@ pub struct Collected {
     pub text: String,
 }
 
+/// Whether the CA's private key crosses, sealed: by explicit act only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyTravels {
+    /// As always.
+    No,
+    /// To a passive that has no CA yet.
+    Seed,
+    /// To a passive that has lost it.
+    Again,
+}
+
 /// A run of one data set.
 struct Push<'a> {
     host: &'a Host,
@@ -48,7 +59,7 @@ struct Push<'a> {
     me: Introduction,
     key: SigningKey,
     reign: Reign,
-    seed: bool,
+    key_travels: KeyTravels,
     /// The operator let a source that was rolled back go on.
     accepts_rollback: bool,
 }
@@ -61,7 +72,12 @@ pub const ROLLED_BACK: &str = "source-rolled-back";
 /// # Errors
 /// `WrongRole` on the passive, `Locked`, and what collecting says; what one peer says is told in the
 /// report and keeps no other peer from being served.
-pub fn run(host: &Host, dataset: &DataSet, change: &Change, seed: bool) -> Result<Report> {
+pub fn run(
+    host: &Host,
+    dataset: &DataSet,
+    change: &Change,
+    key_travels: KeyTravels,
+) -> Result<Report> {
     let reign = host.require(Role::Active)?;
     // Whoever only looks may do so beside a watch.
     let part = if change.dry_run { "show" } else { "push" };
@@ -75,7 +91,7 @@ pub fn run(host: &Host, dataset: &DataSet, change: &Change, seed: bool) -> Resul
         me,
         key,
         reign,
-        seed,
+        key_travels,
         accepts_rollback: change.accept.iter().any(|rule| rule == ROLLED_BACK),
     };
     let taken_up = if change.dry_run {
@@ -92,7 +108,7 @@ pub fn run(host: &Host, dataset: &DataSet, change: &Change, seed: bool) -> Resul
     }
     let scratch = Scratch::new(host, dataset)?;
     let collected = match dataset {
-        DataSet::Ca => ca::collect(host, &peers, seed, &recipients)?,
+        DataSet::Ca => ca::collect(host, &peers, key_travels, &recipients)?,
         DataSet::Classifier => nc::collect(host, change, &recipients)?,
         DataSet::Database(name) => db::collect(host, name, scratch.path(), &recipients)?,
         DataSet::Files => {
@@ -267,7 +283,7 @@ impl Push<'_> {
             record::load(&self.host.delivered_path(&peer.certname, self.dataset))?;
         let wants_full = ack.as_ref().is_some_and(|ack| ack.reconcile.is_some());
         let needed = match &delivered {
-            _ if self.seed || wants_full => true,
+            _ if self.key_travels != KeyTravels::No || wants_full => true,
             Some(delivered) => {
                 delivered.state != meaning || delivered.position.epoch != self.reign.epoch
             }
