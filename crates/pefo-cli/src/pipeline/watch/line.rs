@@ -227,9 +227,13 @@ impl Line<'_> {
             self.ack(connection)
         })?;
         let Some(ack) = ack else { return Ok(()) };
-        if let (Some(accepted), Some(sent)) = (ack.accepted, known.sent)
-            && accepted > sent
+        // What stands below where it began is of a watch before this one, which may have been killed before
+        // it noted what it sent.
+        let (_, begins) = self.begins;
+        if let Some(accepted) = ack.accepted.filter(|accepted| *accepted >= begins)
+            && known.sent.is_none_or(|sent| accepted > sent)
         {
+            let sent = known.sent.unwrap_or(begins);
             return Err(push::rolled_back(&self.peer.certname, accepted, sent));
         }
         let is_under_way = known.full.is_some_and(|(full, at)| {
