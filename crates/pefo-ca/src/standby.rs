@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use pefo_core::digest_cache::Identity;
 use pefo_core::{Certname, RelPath, Result};
 
 use crate::cert::{CaChain, Cert};
@@ -27,7 +28,7 @@ use crate::inventory::Row;
 use crate::layout::CaLayout;
 use crate::plan::{Action, Plan, PlanRules, SerialMode, plan};
 use crate::serial::{MAX_COUNTER, Serial};
-use crate::snapshot::files::{self, INVENTORY, Stamp, certname_of};
+use crate::snapshot::files::{INVENTORY, certname_of};
 use crate::snapshot::{FileEntry, Outline, Part, Snapshot};
 use crate::source::Change;
 
@@ -90,7 +91,7 @@ struct Source {
 #[derive(Debug)]
 pub struct Standby {
     layout: CaLayout,
-    stamps: Vec<Option<Stamp>>,
+    stamps: Vec<Option<Identity>>,
     chain: CaChain,
     key_matches: Part<bool>,
     crls: BTreeMap<&'static str, CrlFile>,
@@ -114,14 +115,14 @@ pub struct Event {
 
 /// What stands at the places that tell of somebody else's changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stamps(Vec<Option<Stamp>>);
+pub struct Stamps(Vec<Option<Identity>>);
 
 impl Stamps {
     /// Those of a live CA; to be taken before it is read.
     pub fn of(layout: &CaLayout) -> Self {
         let stamp_of = |name: &&str| {
             let meta = std::fs::symlink_metadata(layout.cadir().join(name));
-            meta.ok().map(|meta| files::stamp(&meta))
+            meta.ok().map(|meta| Identity::from(&meta))
         };
         Self(STAMPED.iter().map(stamp_of).collect())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pefo_core::RelPath;
 
-use super::{Action, Conflict, Plan, PlanRules, Rule, Scope, find};
+use super::{Action, Conflict, Plan, PlanRules, Rule, Scope, blocking, find};
 use crate::cert::{CaChain, Cert};
 use crate::pem;
 use crate::serial::Serial;
@@ -32,11 +32,7 @@ impl<'a> Draft<'a> {
     }
 
     pub(crate) fn finish(mut self, source_serial: Option<Serial>) -> Plan {
-        if self
-            .conflicts
-            .iter()
-            .any(|conflict| conflict.rule.scope() == Scope::Everything)
-        {
+        if blocking(&self.conflicts).is_some() {
             self.actions.clear();
         }
         Plan {

@@ -7,6 +7,7 @@
 //! A [`Conflict`] is a refusal by a named rule. Few hold everything back (another authority, an emptied
 //! source); most hold back only what they name, and the plan is then partial.
 
+pub(crate) mod admission;
 pub(crate) mod crl;
 pub(crate) mod draft;
 pub(crate) mod issued;
@@ -247,9 +248,7 @@ impl Plan {
 
     /// The conflict that holds everything back, where there is one.
     pub fn blocked_by(&self) -> Option<&Conflict> {
-        self.conflicts
-            .iter()
-            .find(|conflict| conflict.rule.scope() == Scope::Everything)
+        blocking(&self.conflicts)
     }
 
     /// Whether something is left undone while the rest can be done.
@@ -266,17 +265,33 @@ impl fmt::Display for Plan {
         for action in &self.actions {
             writeln!(f, "do       {action}")?;
         }
-        for conflict in &self.conflicts {
-            writeln!(f, "refused  {conflict}")?;
-        }
-        for conflict in &self.overruled {
-            writeln!(f, "accepted {conflict}")?;
-        }
-        for note in &self.notes {
-            writeln!(f, "note     {note}")?;
-        }
-        Ok(())
+        tell_beside(f, &self.conflicts, &self.overruled, &self.notes)
     }
+}
+
+/// The conflict that holds everything back, where there is one.
+pub(crate) fn blocking(conflicts: &[Conflict]) -> Option<&Conflict> {
+    let mut conflicts = conflicts.iter();
+    conflicts.find(|conflict| conflict.rule.scope() == Scope::Everything)
+}
+
+/// What stands beside the actions, for people.
+pub(crate) fn tell_beside(
+    f: &mut fmt::Formatter<'_>,
+    conflicts: &[Conflict],
+    overruled: &[Conflict],
+    notes: &[String],
+) -> fmt::Result {
+    for conflict in conflicts {
+        writeln!(f, "refused  {conflict}")?;
+    }
+    for conflict in overruled {
+        writeln!(f, "accepted {conflict}")?;
+    }
+    for note in notes {
+        writeln!(f, "note     {note}")?;
+    }
+    Ok(())
 }
 
 /// Compares `source` with `local` under the rules.

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use pefo_core::Certname;
 use pefo_core::clock::Timestamp;
 
+use super::admission::shown;
 use super::issued::subject_here;
-use super::{Action, Draft, Rule, find};
+use super::{Draft, Rule, find};
 use crate::cert::{CaChain, Cert};
 use crate::crl::Crl;
 use crate::index::{CertIndex, NewestRows};
@@ -50,15 +51,7 @@ impl Sides<'_> {
 
 /// Plans signed/, then requests/.
 pub(super) fn plan(draft: &mut Draft<'_>, sides: Sides<'_>) {
-    for problem in &sides.source.problems {
-        if problem.error.rule == "name-refused" {
-            draft.refuse(
-                Rule::NameRefused,
-                &problem.path,
-                problem.error.message.clone(),
-            );
-        }
-    }
+    draft.refuse_names(sides.source);
     let mut standing: BTreeMap<&Certname, &Cert> = sides.local.signed().collect();
     additions(draft, sides, &mut standing);
     deletions(draft, sides, &mut standing);
@@ -76,12 +69,8 @@ fn additions<'s>(
             continue;
         }
         let path = format!("signed/{name}.pem");
-        let cert = match part {
-            Part::Read(cert) => cert,
-            other => {
-                draft.refuse(Rule::CertUnreadable, &path, other.reason());
-                continue;
-            }
+        let Some(cert) = draft.certificate(&path, part) else {
+            continue;
         };
         let current = sides.local.signed.get(name).and_then(Part::get);
         if current.is_some_and(|current| current.der() == cert.der()) {
@@ -108,16 +97,7 @@ fn admit(
     cert: &Cert,
 ) -> Option<String> {
     let serial = cert.serial;
-    if cert.common_name.as_deref() != Some(name.as_str()) {
-        draft.refuse(
-            Rule::CertNameMismatch,
-            path,
-            format!("the certificate is of {}", cert.subject),
-        );
-        return None;
-    }
-    if let Err(error) = cert.verify_issued_by(sides.ca.signing()) {
-        draft.refuse(Rule::CertUnknownIssuer, path, error.message);
+    if !draft.is_issued_to(path, name, cert, sides.ca.signing()) {
         return None;
     }
     // Revoked here, and the source does not know it: a copy from before the revocation.
@@ -187,29 +167,20 @@ fn deletions<'s>(
         };
         match reason {
             Some(reason) => doomed.push((name, reason)),
-            None => kept.push(name.as_str()),
+            None => kept.push(name),
         }
     }
     if !kept.is_empty() {
-        let shown = kept.iter().take(5).copied().collect::<Vec<_>>().join(", ");
-        let more = if kept.len() > 5 { ", …" } else { "" };
-        let count = kept.len();
+        let (count, names) = (kept.len(), shown(&kept));
         draft.note(format!(
-            "{count} certificate(s) not at the source stay, being neither revoked nor expired: {shown}{more}"
+            "{count} certificate(s) not at the source stay, being neither revoked nor expired: {names}"
         ));
     }
-    if doomed.len() > draft.rules.max_deletes {
-        let message = format!(
-            "{} certificates would go, more than the {} allowed",
-            doomed.len(),
-            draft.rules.max_deletes
-        );
-        if !draft.refuse(Rule::CaMassDelete, "signed/", message) {
-            return;
-        }
+    if !draft.may_remove(doomed.len()) {
+        return;
     }
     for (name, why) in doomed {
-        remove(draft, local, &format!("signed/{name}.pem"), why);
+        draft.remove(local, &format!("signed/{name}.pem"), why);
         standing.remove(name);
     }
 }
@@ -242,21 +213,9 @@ fn requests(draft: &mut Draft<'_>, sides: Sides<'_>, standing: &BTreeMap<&Certna
             continue;
         }
         let path = format!("requests/{name}.pem");
-        let request = match part {
-            Part::Read(request) => request,
-            other => {
-                draft.refuse(Rule::RequestUnreadable, &path, other.reason());
-                continue;
-            }
-        };
-        if request.common_name.as_deref() != Some(name.as_str()) {
-            draft.refuse(
-                Rule::RequestNameMismatch,
-                &path,
-                "the request is for another name than its file's",
-            );
+        let Some(request) = draft.request(&path, name, part) else {
             continue;
-        }
+        };
         // The server deletes a request right after signing it: one whose key is certified is done.
         if standing
             .get(name)
@@ -291,7 +250,7 @@ fn requests(draft: &mut Draft<'_>, sides: Sides<'_>, standing: &BTreeMap<&Certna
         } else {
             continue;
         };
-        remove(draft, local, &format!("requests/{name}.pem"), why);
+        draft.remove(local, &format!("requests/{name}.pem"), why);
     }
 }
 
@@ -304,11 +263,4 @@ fn signed_since<'s>(sides: Sides<'s>, name: &Certname) -> Option<&'s Row> {
         .inventory()
         .is_some_and(|inventory| inventory.of_serial(row.serial).next().is_some());
     (!is_known).then_some(row)
-}
-
-fn remove(draft: &mut Draft<'_>, local: &Snapshot, path: &str, why: String) {
-    if let Some((rel, file)) = find(&local.files, path) {
-        let (path, expects) = (rel.clone(), Arc::clone(&file.bytes));
-        draft.actions.push(Action::Remove { path, why, expects });
-    }
 }

@@ -10,7 +10,7 @@ use pefo_core::generation::batch::SourceState;
 use pefo_core::{Certname, Digest, RelPath, Result};
 
 use super::files::{self, Loaded};
-use super::{Snapshot, SnapshotOptions, overlay, read};
+use super::{Snapshot, SnapshotOptions, read};
 use crate::layout::CaLayout;
 use crate::source::Change;
 
@@ -99,13 +99,11 @@ impl Beside {
                 only.insert(RelPath::new(format!("{sub}/{name}.pem"))?);
             }
         }
-        let overlay = overlay::of(source.dir, source.changes)?;
         Ok(Self {
             local: read::Reader::live(layout.cadir(), options, clock)
                 .only(&only)
                 .read()?,
-            source: read::Reader::still(source.dir, options)
-                .over(overlay)
+            source: read::Reader::still_after(source.dir, options, source.changes)?
                 .only(&only)
                 .read()?,
             certificates,

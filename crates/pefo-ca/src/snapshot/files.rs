@@ -30,25 +30,11 @@ pub(crate) const INVENTORY: &str = "inventory.txt";
 /// What is read last, in this order: the serial covers all the rest.
 pub(crate) const LAST: [&str; 2] = [INVENTORY, "serial"];
 
-/// Inode, size, mtime and ctime: enough to see that a file moved, never enough to see that it did not.
-pub(crate) type Stamp = (u64, u64, i64, i64, i64, i64);
-
-pub(crate) fn stamp(meta: &std::fs::Metadata) -> Stamp {
-    (
-        meta.ino(),
-        meta.size(),
-        meta.mtime(),
-        meta.mtime_nsec(),
-        meta.ctime(),
-        meta.ctime_nsec(),
-    )
-}
-
 /// What stands at a path.
 pub(crate) enum Loaded {
     Absent,
     NotAFile(Malformed),
-    /// Its stamp is of before it was read: a change meanwhile shows as a difference afterwards.
+    /// Its metadata are of before it was read: a change meanwhile shows as a difference afterwards.
     File(std::fs::Metadata, FileEntry),
 }
 

@@ -181,17 +181,23 @@ impl Snapshot {
         options: &SnapshotOptions,
         changes: &[Change],
     ) -> Result<Self> {
-        let overlay = overlay::of(dir, changes)?;
-        read::Reader::still(dir, options).over(overlay).read()
+        read::Reader::still_after(dir, options, changes)?.read()
     }
 
-    /// As [`Snapshot::read_dir`], beside a snapshot of a directory that mostly holds the same: a file
+    /// As [`Snapshot::read_dir_after`], beside a snapshot of a directory that mostly holds the same: a file
     /// with the same bytes is kept once and parsed once. The outcome does not depend on `known`.
     ///
     /// # Errors
-    /// As [`Snapshot::read`].
-    pub fn read_dir_beside(dir: &Path, options: &SnapshotOptions, known: &Self) -> Result<Self> {
-        read::Reader::still(dir, options).knowing(known).read()
+    /// As [`Snapshot::read_dir_after`].
+    pub fn read_dir_beside(
+        dir: &Path,
+        options: &SnapshotOptions,
+        changes: &[Change],
+        known: &Self,
+    ) -> Result<Self> {
+        read::Reader::still_after(dir, options, changes)?
+            .knowing(known)
+            .read()
     }
 
     /// Gives files the permission bits that were recorded of them at their source: a staged copy keeps

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pefo_core::clock::Clock;
 use pefo_core::{Certname, RelPath, Result};
 
-use super::{Snapshot, SnapshotOptions, overlay, read};
+use super::{Snapshot, SnapshotOptions, read};
 use crate::layout::CaLayout;
 use crate::serial::Serial;
 use crate::source::Change;
@@ -39,10 +39,7 @@ impl Outline {
         options: &SnapshotOptions,
         changes: &[Change],
     ) -> Result<Self> {
-        let overlay = overlay::of(dir, changes)?;
-        read::Reader::still(dir, options)
-            .over(overlay)
-            .outline(false)
+        read::Reader::still_after(dir, options, changes)?.outline(false)
     }
 
     /// As [`Snapshot::with_modes`].

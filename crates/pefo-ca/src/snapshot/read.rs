@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pefo_core::clock::Clock;
+use pefo_core::digest_cache::Identity;
 use pefo_core::disk::read_capped;
 use pefo_core::{Certname, RelPath, Result};
 
-use super::files::{self, Loaded, MAX_CERT_BYTES, Names, Stamp, stamp};
-use super::overlay::Overlay;
+use super::files::{self, Loaded, MAX_CERT_BYTES, Names};
+use super::overlay::{self, Overlay};
 use super::{FileEntry, Outline, Part, Problem, Slice, Snapshot, SnapshotOptions};
 use crate::cert::{CaChain, Cert, Request};
 use crate::crl::CrlBundle;
@@ -18,6 +19,7 @@ use crate::inventory::Inventory;
 use crate::key;
 use crate::malformed::Malformed;
 use crate::serial::{self, Serial};
+use crate::source::Change;
 
 pub(super) struct Reader<'a> {
     dir: &'a Path,
@@ -27,7 +29,7 @@ pub(super) struct Reader<'a> {
     /// What was read before, of a directory that may hold the same.
     known: Option<&'a Snapshot>,
     files: BTreeMap<RelPath, FileEntry>,
-    stamps: BTreeMap<RelPath, Stamp>,
+    stamps: BTreeMap<RelPath, Identity>,
     not_files: BTreeMap<RelPath, Malformed>,
     problems: Vec<Problem>,
     excluded: BTreeSet<Certname>,
@@ -59,15 +61,21 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Of what `changes`, one after the other, make of a directory that nobody writes to.
+    pub(super) fn still_after(
+        dir: &'a Path,
+        options: &'a SnapshotOptions,
+        changes: &[Change],
+    ) -> Result<Self> {
+        Ok(Self {
+            overlay: overlay::of(dir, changes)?,
+            ..Self::still(dir, options)
+        })
+    }
+
     /// Of signed/ and requests/ only these.
     pub(super) fn only(mut self, paths: &'a BTreeSet<RelPath>) -> Self {
         self.only = Some(paths);
-        self
-    }
-
-    /// With files in place of those of the directory.
-    pub(super) fn over(mut self, overlay: Overlay) -> Self {
-        self.overlay = overlay;
         self
     }
 
@@ -178,7 +186,7 @@ impl<'a> Reader<'a> {
     fn is_unsettled(&self, path: &RelPath) -> bool {
         let now = std::fs::symlink_metadata(path.in_dir(self.dir))
             .ok()
-            .map(|meta| stamp(&meta));
+            .map(|meta| Identity::from(&meta));
         if now.as_ref() != self.stamps.get(path) {
             return true;
         }
@@ -206,7 +214,7 @@ impl<'a> Reader<'a> {
                 Loaded::File(meta, file) => {
                     // Where nobody writes, nothing moves.
                     if self.clock.is_some() {
-                        stamps.push((path.clone(), stamp(&meta)));
+                        stamps.push((path.clone(), Identity::from(&meta)));
                     }
                     entries.push((path.clone(), file));
                 }
@@ -252,7 +260,7 @@ impl<'a> Reader<'a> {
         self.not_files.remove(path);
         match loaded {
             Loaded::File(meta, file) => {
-                self.stamps.insert(path.clone(), stamp(&meta));
+                self.stamps.insert(path.clone(), Identity::from(&meta));
                 self.files.insert(path.clone(), file);
             }
             Loaded::Absent => self.forget(path),

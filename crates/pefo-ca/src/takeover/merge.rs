@@ -25,7 +25,7 @@ use super::signer::CrlSigner;
 use crate::cert::{CaChain, Cert};
 use crate::crl::Revocation;
 use crate::plan::draft::Draft;
-use crate::plan::{Action, Conflict, Plan, PlanRules, Scope, issued};
+use crate::plan::{Action, Conflict, Plan, PlanRules, blocking, issued, tell_beside};
 use crate::serial::Serial;
 use crate::snapshot::Snapshot;
 
@@ -84,9 +84,7 @@ impl MergePlan {
 
     /// The conflict that holds everything back, where there is one.
     pub fn blocked_by(&self) -> Option<&Conflict> {
-        self.conflicts
-            .iter()
-            .find(|conflict| conflict.rule.scope() == Scope::Everything)
+        blocking(&self.conflicts)
     }
 
     /// Whether something is left undone while the rest can be done.
@@ -137,16 +135,7 @@ impl fmt::Display for MergePlan {
         for crl in &self.crls {
             writeln!(f, "sign     {crl}")?;
         }
-        for conflict in &self.conflicts {
-            writeln!(f, "refused  {conflict}")?;
-        }
-        for conflict in &self.overruled {
-            writeln!(f, "accepted {conflict}")?;
-        }
-        for note in &self.notes {
-            writeln!(f, "note     {note}")?;
-        }
-        Ok(())
+        tell_beside(f, &self.conflicts, &self.overruled, &self.notes)
     }
 }
 

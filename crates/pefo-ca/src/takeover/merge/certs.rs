@@ -12,19 +12,15 @@ use pefo_core::Certname;
 use super::{InForce, Merging};
 use crate::cert::{CaChain, Cert};
 use crate::inventory::Inventory;
+use crate::plan::admission::shown;
 use crate::plan::draft::Draft;
-use crate::plan::{Action, Rule, find};
+use crate::plan::{Rule, find};
 use crate::serial::Serial;
 use crate::snapshot::Part;
 
 /// Plans signed/, then requests/.
 pub(super) fn plan(draft: &mut Draft<'_>, merging: &Merging<'_>, in_force: &InForce<'_>) {
-    for problem in &merging.returning.problems {
-        if problem.error.rule == "name-refused" {
-            let message = problem.error.message.clone();
-            draft.refuse(Rule::NameRefused, &problem.path, message);
-        }
-    }
+    draft.refuse_names(merging.returning);
     let mut standing: BTreeMap<&Certname, &Cert> = merging.local.signed().collect();
     additions(draft, merging, in_force, &mut standing);
     cleaned(draft, merging, in_force, &mut standing);
@@ -43,12 +39,8 @@ fn additions<'s>(
             continue;
         }
         let path = format!("signed/{name}.pem");
-        let cert = match part {
-            Part::Read(cert) => cert,
-            other => {
-                draft.refuse(Rule::CertUnreadable, &path, other.reason());
-                continue;
-            }
+        let Some(cert) = draft.certificate(&path, part) else {
+            continue;
         };
         let current = merging.local.signed.get(name).and_then(Part::get);
         if current.is_some_and(|current| current.der() == cert.der())
@@ -86,13 +78,7 @@ fn is_sound(
     name: &Certname,
     cert: &Cert,
 ) -> bool {
-    if cert.common_name.as_deref() != Some(name.as_str()) {
-        let message = format!("the certificate is of {}", cert.subject);
-        draft.refuse(Rule::CertNameMismatch, path, message);
-        return false;
-    }
-    if let Err(error) = cert.verify_issued_by(merging.authority()) {
-        draft.refuse(Rule::CertUnknownIssuer, path, error.message);
+    if !draft.is_issued_to(path, name, cert, merging.authority()) {
         return false;
     }
     if let Some(difference) = merging.namings.differ(cert.serial) {
@@ -152,19 +138,12 @@ fn cleaned<'s>(
         .filter(|(_, cert)| in_force.imported.contains_key(&cert.serial))
         .map(|(name, cert)| (name, cert.serial))
         .collect();
-    if doomed.len() > draft.rules.max_deletes {
-        let message = format!(
-            "{} certificates would go, more than the {} allowed",
-            doomed.len(),
-            draft.rules.max_deletes
-        );
-        if !draft.refuse(Rule::CaMassDelete, "signed/", message) {
-            return;
-        }
+    if !draft.may_remove(doomed.len()) {
+        return;
     }
     for (name, serial) in doomed {
         let why = format!("serial {serial} was cleaned at the returning side");
-        remove(draft, merging, &format!("signed/{name}.pem"), why);
+        draft.remove(merging.local, &format!("signed/{name}.pem"), why);
         standing.remove(name);
     }
 }
@@ -182,18 +161,9 @@ fn requests(
             continue;
         }
         let path = format!("requests/{name}.pem");
-        let request = match part {
-            Part::Read(request) => request,
-            other => {
-                draft.refuse(Rule::RequestUnreadable, &path, other.reason());
-                continue;
-            }
-        };
-        if request.common_name.as_deref() != Some(name.as_str()) {
-            let message = "the request is for another name than its file's";
-            draft.refuse(Rule::RequestNameMismatch, &path, message);
+        let Some(request) = draft.request(&path, name, part) else {
             continue;
-        }
+        };
         let cert = standing.get(name).copied();
         let is_served = cert.is_some_and(|cert| {
             cert.public_key() == request.public_key()
@@ -227,7 +197,7 @@ fn requests(
         });
         if is_answered {
             let why = "signed at the returning side".to_owned();
-            remove(draft, merging, &format!("requests/{name}.pem"), why);
+            draft.remove(merging.local, &format!("requests/{name}.pem"), why);
         }
     }
 }
@@ -261,18 +231,4 @@ fn is_left_out(draft: &Draft<'_>, merging: &Merging<'_>, name: &Certname) -> boo
 
 fn knows(inventory: Option<&Inventory>, serial: Serial) -> bool {
     inventory.is_some_and(|inventory| inventory.of_serial(serial).next().is_some())
-}
-
-fn shown(names: &[&Certname]) -> String {
-    const SHOWN: usize = 5;
-    let more = if names.len() > SHOWN { ", …" } else { "" };
-    let names: Vec<&str> = names.iter().take(SHOWN).map(|name| name.as_str()).collect();
-    names.join(", ") + more
-}
-
-fn remove(draft: &mut Draft<'_>, merging: &Merging<'_>, path: &str, why: String) {
-    if let Some((rel, file)) = find(&merging.local.files, path) {
-        let (path, expects) = (rel.clone(), Arc::clone(&file.bytes));
-        draft.actions.push(Action::Remove { path, why, expects });
-    }
 }
