@@ -7,15 +7,17 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// A relative path that cannot lexically leave the directory it is joined to.
+/// A relative path that cannot lexically leave the directory it is joined to. A clone costs no memory: one
+/// path stands in an index, a manifest and a session at once.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct RelPath(String);
+pub struct RelPath(Arc<str>);
 
 impl RelPath {
     /// The longest path, in bytes.
@@ -27,10 +29,10 @@ impl RelPath {
     ///
     /// # Errors
     /// `Invalid`, naming what is wrong with the path.
-    pub fn new(path: impl Into<String>) -> Result<Self> {
-        let path = path.into();
-        match fault(&path) {
-            None => Ok(Self(path)),
+    pub fn new(path: impl AsRef<str>) -> Result<Self> {
+        let path = path.as_ref();
+        match fault(path) {
+            None => Ok(Self(path.into())),
             Some(reason) => Err(Error::invalid(format!("path {path:?} {reason}"))),
         }
     }
@@ -63,19 +65,19 @@ impl RelPath {
 
     /// The path below `root`.
     pub fn in_dir(&self, root: &Path) -> PathBuf {
-        root.join(&self.0)
+        root.join(self.as_str())
     }
 
     /// The last component.
     pub fn file_name(&self) -> &str {
-        self.0.rsplit('/').next().unwrap_or(&self.0)
+        self.as_str().rsplit('/').next().unwrap_or(self.as_str())
     }
 
     /// The directory part, where there is one.
     pub fn parent(&self) -> Option<Self> {
         self.0
             .rsplit_once('/')
-            .map(|(parent, _)| Self(parent.to_owned()))
+            .map(|(parent, _)| Self(parent.into()))
     }
 }
 
@@ -132,7 +134,7 @@ impl TryFrom<String> for RelPath {
 
 impl From<RelPath> for String {
     fn from(path: RelPath) -> Self {
-        path.0
+        path.as_str().to_owned()
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) struct Partial {
     pub(super) incoming: Rooted,
 }
 
-pub(super) fn rel(path: impl Into<String>) -> Result<RelPath> {
+pub(super) fn rel(path: impl AsRef<str>) -> Result<RelPath> {
     RelPath::new(path)
 }
 
