@@ -115,10 +115,37 @@ impl Host {
     }
 
     /// Where an active keeps what a peer's spool has received.
-    pub fn delivered_path(&self, peer: &Certname, dataset: &DataSet) -> PathBuf {
+    fn delivered_path(&self, peer: &Certname, dataset: &DataSet) -> PathBuf {
         self.state("delivered")
             .join(peer.as_str())
             .join(format!("{}.json", dataset.dir_name()))
+    }
+
+    /// What a peer's spool has received, as far as this host has noted it.
+    ///
+    /// # Errors
+    /// `Io`, or `Invalid` where the record is malformed.
+    pub fn delivered(&self, peer: &Certname, dataset: &DataSet) -> Result<Option<Delivered>> {
+        record::load(&self.delivered_path(peer, dataset))
+    }
+
+    /// Notes what a peer's receiver has said it has.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn note_delivered(
+        &self,
+        peer: &Certname,
+        dataset: &DataSet,
+        position: Position,
+        state: Digest,
+    ) -> Result<()> {
+        let delivered = Delivered {
+            position,
+            state,
+            time: self.clock.now(),
+        };
+        self.store_json(&self.delivered_path(peer, dataset), &delivered, 0o600)
     }
 
     /// Whether `pefo init` was run here.

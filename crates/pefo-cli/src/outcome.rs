@@ -25,17 +25,18 @@ pub mod exit {
     pub const FENCED: u8 = 6;
 }
 
-/// What a monitoring plugin answers.
+/// What a monitoring plugin answers, the worst last: what is known to be wrong is not hidden by what
+/// cannot be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Health {
     /// All is well.
     Ok,
     /// Something will need attention.
     Warning,
-    /// Something does.
-    Critical,
     /// It cannot be told.
     Unknown,
+    /// Something needs it now.
+    Critical,
 }
 
 impl Health {
@@ -106,6 +107,15 @@ impl Report {
             errors: vec![error],
             ..Self::ok(Value::Null, "")
         }
+    }
+
+    /// Nothing can be told, and why. Monitoring shows standard output's first line and nothing else.
+    pub fn unknown(error: Error) -> Self {
+        Self {
+            text: format!("PEFO {}: {error}\n", Health::Unknown.word()),
+            ..Self::failed(error)
+        }
+        .health(Health::Unknown)
     }
 
     /// About one data set.
@@ -327,6 +337,13 @@ mod tests {
             Report::all(vec![Report::failed(Error::refused("r", "x"))]).code(),
             exit::REFUSED
         );
+    }
+
+    #[test]
+    fn what_is_known_to_be_wrong_is_not_hidden_by_what_cannot_be_told() {
+        let worst = [Health::Unknown, Health::Critical, Health::Warning];
+        assert_eq!(worst.into_iter().max(), Some(Health::Critical));
+        assert!(Health::Unknown > Health::Warning && Health::Warning > Health::Ok);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::arguments::Change;
 use crate::host::Host;
-use crate::outcome::{Health, Report};
+use crate::outcome::Report;
 use crate::pipeline;
 use crate::pipeline::push::KeyTravels;
 
@@ -33,15 +33,7 @@ pub(super) fn verify(host: &Host, full: bool, timeout: u64) -> Report {
         Role::Active => pipeline::verify::on_active(host, Duration::from_secs(timeout)),
         Role::Passive => pipeline::verify::on_passive(host, full),
     });
-    verified.unwrap_or_else(|error| {
-        // Monitoring shows standard output's first line and nothing else.
-        let text = format!("PEFO {}: {error}\n", Health::Unknown.word());
-        Report {
-            text,
-            ..Report::failed(error)
-        }
-        .health(Health::Unknown)
-    })
+    verified.unwrap_or_else(Report::unknown)
 }
 
 /// Which certificates never cross, and why.

@@ -12,25 +12,14 @@ use pefo_core::reign::Role;
 use pefo_core::run::{Outcome, RunRecord};
 use serde_json::{Value, json};
 
-use crate::host::{Delivered, Host};
+use crate::host::Host;
 use crate::outcome::{Health, Report};
 use crate::pipeline::ack;
 use crate::pipeline::apply::{CaughtUp, caught_up_path};
 
 /// Answers from what lies on this host.
 pub(super) fn run(host: &Host) -> Report {
-    match gather(host) {
-        Ok(report) => report,
-        Err(error) => {
-            // Monitoring shows standard output's first line and nothing else.
-            let text = format!("PEFO {}: {error}\n", Health::Unknown.word());
-            Report {
-                text,
-                ..Report::failed(error)
-            }
-            .health(Health::Unknown)
-        }
-    }
+    gather(host).unwrap_or_else(Report::unknown)
 }
 
 /// What is known of one data set.
@@ -121,7 +110,7 @@ fn active_row(
     runs: &[RunRecord],
     now: Timestamp,
 ) -> Result<Row> {
-    let delivered: Option<Delivered> = record::load(&host.delivered_path(&peer.certname, dataset))?;
+    let delivered = host.delivered(&peer.certname, dataset)?;
     let ack = ack::known(host, peer, dataset)?;
     let mut row = row_of(dataset, runs);
     row.peer = Some(peer.certname.to_string());

@@ -1,5 +1,7 @@
 //! Acks: the passive publishes what it has applied, the active keeps what each peer has proved.
 
+use std::path::Path;
+
 use pefo_core::ack::Ack;
 use pefo_core::disk::{Attributes, Beneath, read_capped};
 use pefo_core::generation::{Accepted, DataSet, spool};
@@ -49,11 +51,7 @@ pub fn publish(
 /// `Io`, or `Refused` where it is not this host's.
 pub fn own(host: &Host, dataset: &DataSet) -> Result<Option<Ack>> {
     let me = host.introduction()?;
-    match read_capped(&host.own_ack(dataset), Ack::MAX_BYTES) {
-        Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(None),
-        Err(error) => Err(error),
-        Ok(document) => Ack::check(&document, &me.site, dataset, &[me.signing]).map(Some),
-    }
+    load(&host.own_ack(dataset), &me, &me, dataset)
 }
 
 /// The newest heartbeat in the spool that a paired peer signed.
@@ -65,7 +63,7 @@ pub fn newest_heartbeat(host: &Host) -> Result<Option<Heartbeat>> {
     let spool_dir = Beneath::open(&host.config.site.spool_dir)?;
     let mut newest: Option<Heartbeat> = None;
     for peer in host.peers()? {
-        let path = spool::heartbeat_path(std::path::Path::new(""), &peer.certname);
+        let path = spool::heartbeat_path(Path::new(""), &peer.certname);
         let path = RelPath::new(path.to_string_lossy())?;
         let Ok(bytes) = spool_dir.read(&path, Heartbeat::MAX_BYTES) else {
             continue;
@@ -113,15 +111,20 @@ pub fn fetch(
 /// # Errors
 /// `Io`, or `Refused` where it is not the peer's.
 pub fn known(host: &Host, peer: &Introduction, dataset: &DataSet) -> Result<Option<Ack>> {
-    match read_capped(&host.peer_ack(&peer.certname, dataset), Ack::MAX_BYTES) {
+    let path = host.peer_ack(&peer.certname, dataset);
+    load(&path, &host.introduction()?, peer, dataset)
+}
+
+/// The ack that `by` has signed, where there is one.
+fn load(
+    path: &Path,
+    me: &Introduction,
+    by: &Introduction,
+    dataset: &DataSet,
+) -> Result<Option<Ack>> {
+    match read_capped(path, Ack::MAX_BYTES) {
         Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(None),
         Err(error) => Err(error),
-        Ok(document) => Ack::check(
-            &document,
-            &host.introduction()?.site,
-            dataset,
-            &[peer.signing],
-        )
-        .map(Some),
+        Ok(document) => Ack::check(&document, &me.site, dataset, &[by.signing]).map(Some),
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use pefo_core::clock::Timestamp;
+use pefo_core::digest_cache::Identity;
 use pefo_core::generation::verify::needs_reconcile;
 use pefo_core::generation::{Accepted, DataSet, Gate, Position};
 use pefo_core::keys::PublicKey;
@@ -42,11 +43,8 @@ pub struct Passive<'a> {
     unsealing: UnsealingKey,
     reign: Reign,
     /// Of what it was opened from.
-    stamps: [Option<Standing>; 2],
+    stamps: [Option<Identity>; 2],
 }
-
-/// Device, inode, mtime and ctime: enough to see that something was replaced.
-type Standing = (u64, u64, i64, i64, i64, i64);
 
 impl<'a> Passive<'a> {
     /// Opens this host as the passive.
@@ -84,20 +82,10 @@ impl<'a> Passive<'a> {
     }
 }
 
-fn stamps(host: &Host) -> [Option<Standing>; 2] {
-    use std::os::unix::fs::MetadataExt as _;
+fn stamps(host: &Host) -> [Option<Identity>; 2] {
     [host.station_path(), host.state("public/peers")].map(|path| {
         let meta = std::fs::symlink_metadata(path).ok()?;
-        let modified = (meta.mtime(), meta.mtime_nsec());
-        let changed = (meta.ctime(), meta.ctime_nsec());
-        Some((
-            meta.dev(),
-            meta.ino(),
-            modified.0,
-            modified.1,
-            changed.0,
-            changed.1,
-        ))
+        Some(Identity::from(&meta))
     })
 }
 

@@ -159,23 +159,30 @@ pub fn collect(
     })
 }
 
-/// What the batches changed, differences made whole.
+/// What the batches changed, differences made whole, without what was overtaken since: of a file that
+/// changed a thousand times only the newest is kept.
 ///
 /// # Errors
 /// `Io`; `Refused` or `Invalid` where a batch is not of what stood before it in `files` and the batches.
 pub fn changes(files: &Path, batches: &[Verified]) -> Result<Vec<Change>> {
-    let mut changes: Vec<Change> = Vec::new();
+    let mut by_path: BTreeMap<RelPath, Vec<Change>> = BTreeMap::new();
     for batch in batches {
         let more = steps::changes(batch, |path| {
-            let newest = changes.iter().rev().find(|change| change.path() == path);
-            match newest {
-                Some(change) => Ok(Some(change.bytes().to_vec())),
+            match by_path.get(path).and_then(|changes| changes.last()) {
+                Some(newest) => Ok(Some(newest.bytes().to_vec())),
                 None => read_capped(&path.in_dir(files), MAX_FILE_BYTES).map(Some),
             }
         })?;
-        changes.extend(more);
+        for change in more {
+            let changes = by_path.entry(change.path().clone()).or_default();
+            let is_whole = |change: &Change| !matches!(change, Change::Append { .. });
+            if is_whole(&change) && changes.last().is_some_and(is_whole) {
+                changes.pop();
+            }
+            changes.push(change);
+        }
     }
-    Ok(changes)
+    Ok(by_path.into_values().flatten().collect())
 }
 
 /// The permission bits that the manifests tell: root's own copy is closed to everybody else.
@@ -191,14 +198,19 @@ fn modes<'r>(
     }))
 }
 
-/// The source's CA as a verified generation and the batches after it tell it.
+/// The source's CA as a verified generation and the batches after it tell it, read beside this host's own,
+/// where it has one.
 ///
 /// # Errors
 /// `Io`; `Refused` or `Invalid` where a batch is not of what stood before it.
-pub fn source(received: &Received) -> Result<Snapshot> {
+pub fn source(received: &Received, local: Option<&Snapshot>) -> Result<Snapshot> {
     let files = received.full().files()?;
     let changes = changes(files, received.batches())?;
-    let snapshot = Snapshot::read_dir_after(files, &SnapshotOptions::default(), &changes)?;
+    let options = SnapshotOptions::default();
+    let snapshot = match local {
+        Some(local) => Snapshot::read_dir_beside(files, &options, &changes, local)?,
+        None => Snapshot::read_dir_after(files, &options, &changes)?,
+    };
     Ok(snapshot.with_modes(modes(received, &changes)))
 }
 
@@ -233,11 +245,11 @@ pub fn apply(
     change: &arguments::Change,
     show_only: bool,
 ) -> Result<Applied> {
-    let source = source(received)?;
     let has_key = carries_key(received.full());
     let layout = match layout(host, change) {
         Ok(layout) => layout,
         Err(error) if error.rule() == Some("ca-missing") && has_key => {
+            let source = source(received, None)?;
             return seed_from(host, received.full(), &source, (show_only, false));
         }
         Err(error) if error.rule() == Some("ca-missing") => {
@@ -246,6 +258,7 @@ pub fn apply(
         Err(error) => return Err(error),
     };
     let mut local = snapshot(host, &layout, Exclusions::new())?;
+    let source = source(received, Some(&local))?;
     let replaces = change
         .accept
         .iter()
@@ -281,9 +294,9 @@ pub fn roll_back(
     change: &arguments::Change,
     before: impl FnOnce() -> Result<()>,
 ) -> Result<Applied> {
-    let source = source(received)?;
     let layout = layout(host, change)?;
     let local = snapshot(host, &layout, Exclusions::new())?;
+    let source = source(received, Some(&local))?;
     // That the certificates are older is what was asked for.
     let rules = rules(host, received.newest(), change)?
         .accept("cert-older")
@@ -299,12 +312,12 @@ pub fn roll_back(
     applied(&plan)
 }
 
-/// Applies one batch to the CA that `standby` follows. `None` where both CAs have to be compared as wholes:
-/// somebody else changed this one, or the batch is about more than an event.
+/// Applies one batch to the CA that `standby` follows; tells what was left undone. `None` where both CAs have
+/// to be compared as wholes: somebody else changed this one, or the batch is about more than an event.
 ///
 /// # Errors
 /// What the plan refuses as a whole; `Refused` (`batch-step`) where the batch starts from other files.
-pub fn follow(host: &Host, standby: &mut Standby, batch: &Verified) -> Result<Option<Applied>> {
+pub fn follow(host: &Host, standby: &mut Standby, batch: &Verified) -> Result<Option<Vec<Error>>> {
     if !standby.is_current() {
         return Ok(None);
     }
@@ -318,10 +331,10 @@ pub fn follow(host: &Host, standby: &mut Standby, batch: &Verified) -> Result<Op
     if let Some(conflict) = event.plan.blocked_by() {
         return Err(conflict.to_error());
     }
-    let applied = applied(&event.plan)?;
     carry_out(host, standby.layout(), &event.plan, false)?;
+    let undone = left_undone(&event.plan);
     standby.follow(&changes, event)?;
-    Ok(Some(applied))
+    Ok(Some(undone))
 }
 
 fn carry_out(host: &Host, layout: &CaLayout, plan: &Plan, tidies: bool) -> Result<()> {
@@ -341,13 +354,17 @@ fn carry_out(host: &Host, layout: &CaLayout, plan: &Plan, tidies: bool) -> Resul
 }
 
 fn applied(plan: &Plan) -> Result<Applied> {
-    let errors = plan.conflicts.iter().map(pefo_ca::Conflict::to_error);
     Ok(Applied {
         details: to_json(plan)?,
         text: plan.to_string(),
-        errors: errors.collect(),
+        errors: left_undone(plan),
         changed: !plan.is_empty(),
     })
+}
+
+fn left_undone(plan: &Plan) -> Vec<Error> {
+    let conflicts = plan.conflicts.iter();
+    conflicts.map(pefo_ca::Conflict::to_error).collect()
 }
 
 fn to_json(plan: &Plan) -> Result<serde_json::Value> {

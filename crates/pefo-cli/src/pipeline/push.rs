@@ -13,7 +13,6 @@ use pefo_core::heartbeat::Heartbeat;
 use pefo_core::keys::SigningKey;
 use pefo_core::pairing::Introduction;
 use pefo_core::progress::Silent;
-use pefo_core::record;
 use pefo_core::reign::{Reign, Role};
 use pefo_core::sealing::Recipient;
 use pefo_core::{Certname, Digest, Error, ErrorKind, Result};
@@ -25,7 +24,7 @@ use super::{ca, db, nc};
 use crate::TOOL;
 use crate::arguments::Change;
 use crate::config::Compression;
-use crate::host::{Delivered, Host};
+use crate::host::Host;
 use crate::outcome::Report;
 use take_up::TakenUp;
 
@@ -154,16 +153,6 @@ fn join(names: &[&Certname]) -> String {
 }
 
 impl Push<'_> {
-    fn delivered(&self, peer: &Introduction, position: Position, state: Digest) -> Result<()> {
-        let delivered = Delivered {
-            position,
-            state,
-            time: self.host.clock.now(),
-        };
-        let path = self.host.delivered_path(&peer.certname, self.dataset);
-        self.host.store_json(&path, &delivered, 0o600)
-    }
-
     fn send(
         &self,
         peers: &[Introduction],
@@ -279,8 +268,7 @@ impl Push<'_> {
         {
             return Err(rolled_back(&peer.certname, accepted, outgoing.position()));
         }
-        let delivered: Option<Delivered> =
-            record::load(&self.host.delivered_path(&peer.certname, self.dataset))?;
+        let delivered = self.host.delivered(&peer.certname, self.dataset)?;
         let wants_full = ack.as_ref().is_some_and(|ack| ack.reconcile.is_some());
         let needed = match &delivered {
             _ if self.key_travels != KeyTravels::No || wants_full => true,
@@ -305,7 +293,8 @@ impl Push<'_> {
                 Kept::of(self.host, self.dataset).keep(outgoing, meaning);
             }
             connection.push(outgoing, &Silent)?;
-            self.delivered(peer, outgoing.position(), meaning)?;
+            self.host
+                .note_delivered(&peer.certname, self.dataset, outgoing.position(), meaning)?;
         }
         let heartbeat = heartbeat(self.host, &self.me, &self.key, &self.reign, peer)?;
         connection.heartbeat(&heartbeat)?;
@@ -327,8 +316,7 @@ pub fn heartbeat(
 ) -> Result<Vec<u8>> {
     let mut heads: BTreeMap<DataSet, Position> = BTreeMap::new();
     for dataset in host.datasets() {
-        let path = host.delivered_path(&peer.certname, &dataset);
-        if let Some(delivered) = record::load::<Delivered>(&path)? {
+        if let Some(delivered) = host.delivered(&peer.certname, &dataset)? {
             heads.insert(dataset, delivered.position);
         }
     }

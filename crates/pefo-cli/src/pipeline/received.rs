@@ -111,31 +111,22 @@ impl Passive<'_> {
     pub fn held(&self, dataset: &DataSet, accepted: &Accepted) -> Result<Held> {
         let store = self.host.store(dataset);
         let gate = self.gate(dataset, None);
-        let base = base(&store, accepted)?;
+        let (base, after) = way_to(&store, accepted.position)?;
         let dir = stored_dir(&store, base);
         let document = read_capped(&dir.join(spool::MANIFEST), Manifest::MAX_BYTES)?;
         let full = Manifest::check(&document, gate.site, dataset, gate.keys)?;
+        let batches = reopen_batches(&gate, &store, after, &full)?;
+        let newest = batches.last().map_or(&full, Verified::manifest);
+        if newest.state() != accepted.state {
+            return Err(gap(accepted.position));
+        }
         let mut state = state_of_open_files(&full);
-        let mut reached = full.state();
-        let mut summary = full.summary;
-        let mut batches = Vec::new();
-        for position in batches_between(&store, base, accepted)? {
-            let batch = gate.reopen_batch(&store, position)?;
-            let Content::Batch { from, to, .. } = &batch.manifest().content else {
-                continue;
-            };
-            if *from == reached {
-                reached = *to;
-                for (step, _) in batch.steps()? {
-                    state.take(step);
-                }
-                summary.clone_from(&batch.manifest().summary);
-                batches.push(batch);
+        for batch in &batches {
+            for (step, _) in batch.steps()? {
+                state.take(step);
             }
         }
-        if reached != accepted.state {
-            return Err(gap(accepted));
-        }
+        let summary = newest.summary.clone();
         Ok(Held {
             dir: dir.join(spool::DATA),
             batches,
@@ -149,24 +140,12 @@ impl Passive<'_> {
     /// # Errors
     /// What the gate says; `Refused` (`batch-gap`) where root's copies do not lead to what was accepted.
     pub fn accepted(&self, dataset: &DataSet, accepted: &Accepted) -> Result<Received> {
-        let store = self.host.store(dataset);
-        let gate = self.gate(dataset, None);
-        let base = base(&store, accepted)?;
-        let mut received = Received {
-            full: gate.reopen(&store, base)?,
-            batches: Vec::new(),
-            stopped: None,
-        };
-        for position in batches_between(&store, base, accepted)? {
-            let batch = gate.reopen_batch(&store, position)?;
-            if follows(batch.manifest(), received.newest().manifest()) {
-                received.batches.push(batch);
-            }
+        let received = self.reopen(dataset, accepted.position)?;
+        if received.newest().manifest().state() == accepted.state {
+            Ok(received)
+        } else {
+            Err(gap(accepted.position))
         }
-        if received.newest().manifest().state() != accepted.state {
-            return Err(gap(accepted));
-        }
-        Ok(received)
     }
 
     /// Opens a generation of those in root's store again, as it stood after it.
@@ -175,44 +154,42 @@ impl Passive<'_> {
     /// `NotFound` where it is not there, saying which are; what the gate says.
     pub fn at(&self, dataset: &DataSet, position: Position) -> Result<Received> {
         let store = self.host.store(dataset);
-        let gate = self.gate(dataset, None);
-        let (fulls, batches) = (stored(&store)?, stored_batches(&store)?);
-        let base = fulls.iter().rev().find(|base| **base <= position).copied();
-        let is_there = fulls.contains(&position) || batches.contains(&position);
-        let (Some(base), true) = (base, is_there) else {
-            let all = fulls.iter().chain(&batches).map(ToString::to_string);
-            let mut all: Vec<String> = all.collect();
-            all.sort();
+        let mut all = stored(&store)?;
+        all.extend(stored_batches(&store)?);
+        all.sort();
+        if !all.contains(&position) {
+            let all: Vec<String> = all.iter().map(ToString::to_string).collect();
             return Err(Error::new(
                 ErrorKind::NotFound,
                 format!("{dataset}: generation {position} is not in this host's store"),
             )
             .hint(format!("it has {}", all.join(", "))));
-        };
-        let mut received = Received {
-            full: gate.reopen(&store, base)?,
-            batches: Vec::new(),
-            stopped: None,
-        };
-        for at in batches
-            .into_iter()
-            .filter(|at| base < *at && *at <= position)
-        {
-            let batch = gate.reopen_batch(&store, at)?;
-            if follows(batch.manifest(), received.newest().manifest()) {
-                received.batches.push(batch);
-            }
         }
+        let received = self.reopen(dataset, position)?;
         if received.position() == position {
             Ok(received)
         } else {
-            Err(Error::refused(
-                "batch-gap",
-                format!("this host's copies do not lead to {position}"),
-            ))
+            let message = format!("this host's copies do not lead to {position}");
+            Err(Error::refused("batch-gap", message)
+                .hint("the source sent it before it was restored; choose another generation"))
         }
     }
 
+    /// What leads to a position, as far as it goes without a gap.
+    fn reopen(&self, dataset: &DataSet, position: Position) -> Result<Received> {
+        let store = self.host.store(dataset);
+        let gate = self.gate(dataset, None);
+        let (base, after) = way_to(&store, position)?;
+        let full = gate.reopen(&store, base)?;
+        let batches = reopen_batches(&gate, &store, after, full.manifest())?;
+        Ok(Received {
+            full,
+            batches,
+            stopped: None,
+        })
+    }
+
+    /// Takes the batches that are there by now; what comes meanwhile is the next round's.
     fn take_batches(
         &self,
         dataset: &DataSet,
@@ -220,23 +197,24 @@ impl Passive<'_> {
         store: &Path,
         received: &mut Received,
     ) -> Result<()> {
-        loop {
+        let newest = received.position();
+        let listed = spool::list(dir)?.into_iter();
+        let newer = listed.skip_while(|(position, _)| *position <= newest);
+        for (position, _) in newer.take_while(|(_, form)| *form == Form::Batch) {
             let accepted = received.newest().accepted(None);
-            let Some((position, form)) = next(dir, Some(accepted.position))? else {
-                return Ok(());
-            };
-            let gate: Gate<'_> = self.gate(dataset, Some(&accepted));
-            match gate.take(dir, position, form, store, &self.host.disk) {
+            let gate = self.gate(dataset, Some(&accepted));
+            match gate.take(dir, position, Form::Batch, store, &self.host.disk) {
                 Ok(batch) => {
                     batch.keep(store, &self.host.disk)?;
                     received.batches.push(batch);
                 }
                 Err(error) => {
                     received.stopped = Some(error);
-                    return Ok(());
+                    break;
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -253,38 +231,54 @@ pub struct Held {
     pub summary: serde_json::Value,
 }
 
-/// The full generation from which what was accepted is reached.
-fn base(store: &Path, accepted: &Accepted) -> Result<Position> {
-    let mut fulls = stored(store)?.into_iter();
-    let base = fulls.rfind(|base| *base <= accepted.position);
+/// The full generation in root's store from which a position is reached, and the batches after it, up to there.
+///
+/// # Errors
+/// `Io`, not found where there is none.
+pub fn way_to(store: &Path, position: Position) -> Result<(Position, Vec<Position>)> {
+    let base = stored(store)?.into_iter().rfind(|base| *base <= position);
     // As it is told where what was accepted is not there.
     let missing = || {
-        let dir = stored_dir(store, accepted.position);
+        let dir = stored_dir(store, position);
         Error::io("open", &dir, std::io::ErrorKind::NotFound.into())
     };
-    base.ok_or_else(missing)
+    let base = base.ok_or_else(missing)?;
+    let mut batches = stored_batches(store)?;
+    batches.retain(|at| base < *at && *at <= position);
+    Ok((base, batches))
 }
 
-fn batches_between(store: &Path, base: Position, accepted: &Accepted) -> Result<Vec<Position>> {
-    let mut batches = stored_batches(store)?;
-    batches.retain(|at| base < *at && *at <= accepted.position);
+/// Opens those of the batches again that go on from `full`, each from the one before it. Others are of a line
+/// that ended: the source sent them before it was restored.
+///
+/// # Errors
+/// What the gate says.
+pub fn reopen_batches(
+    gate: &Gate<'_>,
+    store: &Path,
+    positions: Vec<Position>,
+    full: &Manifest,
+) -> Result<Vec<Verified>> {
+    let mut reached = full.state();
+    let mut batches = Vec::with_capacity(positions.len());
+    for position in positions {
+        let batch = gate.reopen_batch(store, position)?;
+        if let Content::Batch { from, to, .. } = &batch.manifest().content
+            && *from == reached
+        {
+            reached = *to;
+            batches.push(batch);
+        }
+    }
     Ok(batches)
 }
 
-fn gap(accepted: &Accepted) -> Error {
+fn gap(position: Position) -> Error {
     Error::refused(
         "batch-gap",
-        format!(
-            "this host's copies do not lead to {}, which it accepted",
-            accepted.position
-        ),
+        format!("this host's copies do not lead to {position}, which it accepted"),
     )
     .hint("the source sends a full generation next; nothing to do")
-}
-
-/// Whether a batch goes on from that state.
-fn follows(batch: &Manifest, before: &Manifest) -> bool {
-    matches!(&batch.content, Content::Batch { from, .. } if *from == before.state())
 }
 
 fn nothing_yet(dataset: &DataSet) -> Error {
@@ -307,16 +301,13 @@ pub fn prune(host: &Host, dataset: &DataSet, applied: Position) -> Result<()> {
     let surplus = fulls
         .len()
         .saturating_sub(host.config.retention.generations);
-    let mut oldest = fulls.first().copied();
-    for position in fulls.iter().take(surplus) {
-        if Some(*position) == base {
-            break;
-        }
+    let needed = fulls.iter().position(|full| Some(*full) == base);
+    let (gone, kept) = fulls.split_at(surplus.min(needed.unwrap_or(surplus)));
+    for position in gone {
         host.disk.remove_tree(&stored_dir(&store, *position))?;
-        oldest = fulls.iter().find(|full| *full > position).copied();
     }
     for position in stored_batches(&store)? {
-        if oldest.is_some_and(|oldest| position < oldest) {
+        if kept.first().is_some_and(|oldest| position < *oldest) {
             host.disk.remove_file(&stored_batch(&store, position))?;
         }
     }

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use pefo_core::disk::{Attributes, Beneath, read_capped};
 use pefo_core::generation::batch::SourceState;
-use pefo_core::generation::verify::{stored, stored_batches, stored_dir};
+use pefo_core::generation::verify::stored_dir;
 use pefo_core::generation::{Accepted, DataSet, Manifest, Position, spool};
 use pefo_core::keys::SigningKey;
 use pefo_core::lock::Lock;
@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ack;
 use super::apply::Passive;
+use super::received::{reopen_batches, way_to};
 use crate::host::Host;
 
 /// How many answers stay whose request is gone: the active may not have fetched them yet.
@@ -193,12 +194,14 @@ impl Root<'_> {
         dataset: &DataSet,
         position: Position,
     ) -> Result<(Digest, BTreeMap<RelPath, Digest>)> {
-        let (store, keys) = (self.host.store(dataset), self.host.peer_keys()?);
-        let mut fulls = stored(&store)?.into_iter();
-        let base = fulls.rfind(|base| *base <= position);
-        let dir = stored_dir(&store, base.unwrap_or(position));
+        let store = self.host.store(dataset);
+        let passive = Passive::open(self.host)?;
+        let gate = passive.gate(dataset, None);
+        let (base, after) = way_to(&store, position)?;
+        let dir = stored_dir(&store, base);
         let document = read_capped(&dir.join(spool::MANIFEST), Manifest::MAX_BYTES)?;
-        let manifest = Manifest::check(&document, &self.me.site, dataset, &keys)?;
+        let manifest = Manifest::check(&document, gate.site, dataset, gate.keys)?;
+        let batches = reopen_batches(&gate, &store, after, &manifest)?;
         let data = dir.join(spool::DATA);
         let mut state = SourceState::default();
         for file in manifest.files {
@@ -209,11 +212,8 @@ impl Root<'_> {
             };
             state.put(file.path, file.mode, digest);
         }
-        let passive = Passive::open(self.host)?;
-        let gate = passive.gate(dataset, None);
-        let batches = stored_batches(&store)?.into_iter();
-        for at in batches.filter(|at| base.is_some_and(|base| base < *at) && *at <= position) {
-            for (step, _) in gate.reopen_batch(&store, at)?.steps()? {
+        for batch in &batches {
+            for (step, _) in batch.steps()? {
                 state.take(step);
             }
         }

@@ -123,7 +123,7 @@ fn compare_all(
     let received = passive.accepted(&DataSet::Ca, accepted)?;
     let rules = ca::verify_rules(host, &received.newest().manifest().summary)?;
     let local = ca::snapshot(host, layout, rules.exclude.clone())?;
-    let source = ca::source(&received)?;
+    let source = ca::source(&received, Some(&local))?;
     let mut options = CheckOptions::new(rules.now);
     if let SerialMode::Block(block) = rules.serial {
         options = options.block(block);
@@ -264,8 +264,7 @@ fn differences(index: &SourceIndex, items: &Items) -> BTreeMap<String, &'static 
 /// Asks a peer's root what it holds, and waits for its answer.
 fn ask(host: &Host, peer: &Introduction, timeout: Duration) -> Result<Items> {
     let (me, key) = (host.introduction()?, host.signing_key()?);
-    let (station, reign) = host.station()?;
-    drop(station);
+    let (_, reign) = host.station()?;
     let request = Request {
         format: 1,
         site: me.site.clone(),

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use pefo_ca::CaLayout;
 use pefo_ca::watch::{Hint, Watcher};
-use pefo_cli::host::Delivered;
-use pefo_cli::pipeline::watch::{Feed, Parcel};
+use pefo_cli::pipeline::watch::{FULL_AGAIN, Feed, Parcel};
 use pefo_cli::pipeline::{ack, push};
 use pefo_core::Digest;
 use pefo_core::disk::fault::StopAt;
@@ -34,23 +33,13 @@ impl World<'_> {
         self.line = Line {
             late: std::mem::take(&mut self.line.late),
             arrived: std::mem::take(&mut self.line.arrived),
-            sent: self.delivered.map(|(position, _)| position),
-            ..Line::default()
+            ..Line::new(self.next_position())
         };
+        let host = &self.pair.a.host;
         let ack = self.ack();
-        let accepted = ack.as_ref().and_then(|ack| ack.accepted);
-        if accepted.is_some_and(|accepted| accepted >= self.next_position()) {
-            self.line.is_stopped = true;
-            return;
-        }
-        self.line.sent = self.line.sent.max(accepted);
-        let wants_full = ack.as_ref().is_some_and(|ack| ack.reconcile.is_some());
-        let has_accepted = ack.and_then(|ack| ack.source_state) == Some(state);
-        let has_received = self.delivered.is_some_and(|(_, has)| has == state);
-        if !wants_full && (has_accepted || has_received) {
-            self.line.has = Some(state);
-        } else {
-            self.line.want_full();
+        match self.line.known.begin(host, state, ack) {
+            Ok(standing) => self.line.go_on(&standing),
+            Err(error) => self.line.stop(&error),
         }
     }
 
@@ -178,7 +167,7 @@ impl World<'_> {
         let Some(parcel) = self.line.queue.pop_front() else {
             return false;
         };
-        if parcel.from.is_some() && parcel.from != self.line.has {
+        if !self.line.known.can_take(&parcel) {
             self.line.want_full();
             return true;
         }
@@ -202,12 +191,7 @@ impl World<'_> {
                 return true;
             }
         }
-        let position = parcel.outgoing.position();
-        self.line.has = Some(parcel.to);
-        self.line.sent = Some(position);
-        if parcel.from.is_none() {
-            self.line.full = Some(position);
-        }
+        self.line.known.took(&parcel, self.pair.a.host.clock.now());
         true
     }
 
@@ -232,39 +216,26 @@ impl World<'_> {
             return;
         }
         let (a, b) = (&self.pair.a.host, &self.pair.b.host);
-        if let (Some(position), Some(state)) = (self.line.sent, self.line.has) {
-            self.delivered = Some((position, state));
-            let peer = a.peers().unwrap().remove(0);
-            let delivered = Delivered {
-                position,
-                state,
-                time: a.clock.now(),
-            };
-            let path = a.delivered_path(&peer.certname, &DataSet::Ca);
-            a.store_json(&path, &delivered, 0o600).unwrap();
-            let (me, key) = (a.introduction().unwrap(), a.signing_key().unwrap());
-            let reign = a.station().unwrap().1;
-            let heartbeat = push::heartbeat(a, &me, &key, &reign, &peer).unwrap();
-            let path = spool::heartbeat_path(&b.config.site.spool_dir, &certname(ACTIVE));
-            std::fs::write(path, heartbeat).unwrap();
-            if let Some(follower) = &mut self.follower {
-                follower.hears();
-            }
+        self.line.known.note(a).unwrap();
+        let peer = a.peers().unwrap().remove(0);
+        let (me, key) = (a.introduction().unwrap(), a.signing_key().unwrap());
+        let reign = a.station().unwrap().1;
+        let heartbeat = push::heartbeat(a, &me, &key, &reign, &peer).unwrap();
+        let path = spool::heartbeat_path(&b.config.site.spool_dir, &certname(ACTIVE));
+        std::fs::write(path, heartbeat).unwrap();
+        if let Some(follower) = &mut self.follower {
+            follower.hears();
         }
         let Some(ack) = self.ack() else { return };
-        if let (Some(accepted), Some(sent)) = (ack.accepted, self.line.sent)
-            && accepted > sent
-        {
-            self.line.is_stopped = true;
-            return;
-        }
-        let is_under_way = is_patient
-            && self
-                .line
-                .full
-                .is_some_and(|full| ack.accepted.is_none_or(|accepted| accepted < full));
-        if ack.reconcile.is_some() && !is_under_way {
-            self.line.want_full();
+        let now = a.clock.now();
+        let now = if is_patient {
+            now
+        } else {
+            now.plus(FULL_AGAIN)
+        };
+        match self.line.known.hear(ack, now) {
+            Ok(standing) => self.line.go_on(&standing),
+            Err(error) => self.line.stop(&error),
         }
     }
 
@@ -272,7 +243,6 @@ impl World<'_> {
         Aside {
             ca: self.source.copy(),
             state: Tree::read(&self.pair.a.root.join("state")),
-            delivered: self.delivered,
         }
     }
 
@@ -281,7 +251,6 @@ impl World<'_> {
         self.stop_feed();
         self.source.put_back(&aside.ca);
         aside.state.replace(&self.pair.a.root.join("state"));
-        self.delivered = aside.delivered;
         self.restart_feed();
     }
 }

@@ -1,18 +1,21 @@
 //! The line between the two: what the active's sender knows of the spool, and what becomes of a parcel.
 //!
-//! It follows the sender's and the receiver's rules without their sockets: what does not go on from what
-//! the peer has waits for a full generation, what is not newer than what stands in the spool or was
-//! accepted is refused. A test may break any of it.
+//! What the sender knows and decides is its own [`Known`]; the receiver's rules are followed without its
+//! sockets: what is not newer than what stands in the spool or was accepted is refused. A test may break
+//! any of it.
 
 use std::collections::VecDeque;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use pefo_cli::pipeline::watch::Parcel;
+use pefo_cli::pipeline::push;
+use pefo_cli::pipeline::watch::{Known, Parcel, Standing};
 use pefo_core::ack::Ack;
 use pefo_core::disk::Beneath;
 use pefo_core::generation::{DataSet, Payload, Position, spool};
-use pefo_core::{Digest, RelPath};
+use pefo_core::{Digest, Error, RelPath};
+
+use crate::pair::{PASSIVE, certname};
 
 /// A generation as it stands in a spool.
 #[derive(Debug, Clone)]
@@ -29,13 +32,8 @@ enum Form {
 }
 
 /// What the sender knows, and what is on its way.
-#[derive(Default)]
 pub(crate) struct Line {
-    /// The state that the spool has.
-    pub(crate) has: Option<Digest>,
-    /// The last generation that was sent, and the last full one.
-    pub(crate) sent: Option<Position>,
-    pub(crate) full: Option<Position>,
+    pub(crate) known: Known,
     pub(crate) wants_full: bool,
     pub(crate) queue: VecDeque<Parcel>,
     /// The sender believes that they have arrived.
@@ -113,6 +111,29 @@ pub(crate) fn generations(spool_dir: &Path) -> PathBuf {
 }
 
 impl Line {
+    pub(crate) fn new(begins: Position) -> Self {
+        Self {
+            known: Known::new(certname(PASSIVE), begins),
+            wants_full: false,
+            queue: VecDeque::new(),
+            late: Vec::new(),
+            arrived: Vec::new(),
+            is_stopped: false,
+        }
+    }
+
+    pub(crate) fn go_on(&mut self, standing: &Standing) {
+        if matches!(standing, Standing::WantsFull(_)) {
+            self.want_full();
+        }
+    }
+
+    /// The sender ends.
+    pub(crate) fn stop(&mut self, error: &Error) {
+        assert_eq!(error.rule(), Some(push::ROLLED_BACK), "{error}");
+        self.is_stopped = true;
+    }
+
     /// The peer can go on with a full generation only.
     pub(crate) fn want_full(&mut self) {
         self.queue.clear();
@@ -121,7 +142,7 @@ impl Line {
 
     /// The session broke.
     pub(crate) fn broke(&mut self) {
-        self.has = None;
+        self.known.lost();
         self.want_full();
     }
 

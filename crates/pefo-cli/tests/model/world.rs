@@ -14,6 +14,7 @@ use pefo_core::disk::Hook;
 use pefo_core::disk::fault::StopAt;
 use pefo_core::disk::power::{Crash, Loss, Order};
 use pefo_core::generation::{DataSet, Position};
+use pefo_core::reign::Epoch;
 use pefo_core::{Digest, Result};
 use pefo_testkit::ca::TestCa;
 
@@ -27,7 +28,6 @@ use crate::source::{Copy, Source, View};
 pub(crate) struct Aside {
     pub(crate) ca: Copy,
     pub(crate) state: Tree,
-    pub(crate) delivered: Option<(Position, Digest)>,
 }
 
 /// Two masters, and all that is between them.
@@ -41,7 +41,6 @@ pub(crate) struct World<'w> {
     /// What a state of the source is, by its name.
     pub(crate) states: HashMap<Digest, View>,
     pub(crate) line: Line,
-    pub(crate) delivered: Option<(Position, Digest)>,
     pub(crate) follower: Option<Follower<'w>>,
     /// The passive's own server.
     pub(crate) own_ca: TestCa,
@@ -60,8 +59,10 @@ impl<'w> World<'w> {
             feed: None,
             hints: Vec::new(),
             states: HashMap::new(),
-            line: Line::default(),
-            delivered: None,
+            line: Line::new(Position {
+                epoch: Epoch(1),
+                sequence: 1,
+            }),
             follower: None,
             own_ca,
             has_block,

@@ -152,12 +152,16 @@ pub fn stored_dir(store: &Path, position: Position) -> PathBuf {
 /// # Errors
 /// `Io`.
 pub fn stored(store: &Path) -> Result<Vec<Position>> {
+    stored_as(store, Form::Full)
+}
+
+fn stored_as(store: &Path, wanted: Form) -> Result<Vec<Position>> {
     match Beneath::open(store) {
         Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(Vec::new()),
         Err(error) => Err(error),
         Ok(dir) => Ok(spool::list(&dir)?
             .into_iter()
-            .filter(|(_, form)| *form == Form::Full)
+            .filter(|(_, form)| *form == wanted)
             .map(|(position, _)| position)
             .collect()),
     }

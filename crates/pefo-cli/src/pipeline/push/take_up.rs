@@ -6,11 +6,10 @@ use pefo_core::generation::Outgoing;
 use pefo_core::generation::outgoing::Sent;
 use pefo_core::pairing::Introduction;
 use pefo_core::progress::Silent;
-use pefo_core::{Certname, Digest, Error, Result, record};
+use pefo_core::{Certname, Digest, Error, Result};
 use pefo_transport::Purpose;
 
 use super::{Push, connect};
-use crate::host::Delivered;
 use crate::pipeline::kept::Kept;
 
 /// How offering a kept generation again went.
@@ -62,8 +61,7 @@ impl Push<'_> {
         meaning: Digest,
     ) -> Result<bool> {
         let position = outgoing.position();
-        let delivered = self.host.delivered_path(&peer.certname, self.dataset);
-        let delivered: Option<Delivered> = record::load(&delivered)?;
+        let delivered = self.host.delivered(&peer.certname, self.dataset)?;
         if delivered.is_some_and(|delivered| delivered.position >= position) {
             return Ok(false);
         }
@@ -74,7 +72,8 @@ impl Push<'_> {
         let lacks = accepted.is_none_or(|accepted| accepted < position);
         if lacks {
             connection.push(outgoing, &Silent)?;
-            self.delivered(peer, position, meaning)?;
+            self.host
+                .note_delivered(&peer.certname, self.dataset, position, meaning)?;
         }
         connection.close().map(|()| lacks)
     }

@@ -9,6 +9,7 @@
 mod active;
 mod arrivals;
 mod child;
+mod known;
 mod line;
 mod outbox;
 mod passive;
@@ -25,6 +26,7 @@ use crate::outcome::{Report, outcome_of};
 
 pub use active::{Active, Feed};
 pub use child::compare;
+pub use known::{FULL_AGAIN, Known, Standing};
 pub use outbox::Parcel;
 pub use passive::Follower;
 

@@ -16,7 +16,7 @@ use super::child::compare_in_child;
 use super::{Course, HEARTBEAT};
 use crate::host::Host;
 use crate::outcome::Report;
-use crate::pipeline::apply::{self, Applied, Passive};
+use crate::pipeline::apply::{self, Passive};
 use crate::pipeline::{ack, ca, received, requests};
 
 /// After so many batches a full generation is wanted, from which a restart is quicker.
@@ -42,12 +42,7 @@ pub(super) fn run(host: &Host) -> Result<Report> {
             follower.hears();
         }
         let ended = follower.round(&passive);
-        let position = follower.accepted.as_ref().map(|accepted| accepted.position);
-        let problem = follower.problem.take();
-        follower
-            .course
-            .note(host, position, ended.as_ref().err().or(problem.as_ref()));
-        follower.problem = problem;
+        follower.note(ended.as_ref().err());
         if came.requests
             && let Err(error) = requests::answer_pending(host, Some(&DataSet::Ca))
         {
@@ -118,6 +113,13 @@ impl<'a> Follower<'a> {
             places.push((Kind::Requests, requests));
         }
         Ok(places)
+    }
+
+    /// Leaves a run record where how it goes has changed.
+    fn note(&mut self, error: Option<&Error>) {
+        let position = self.accepted.as_ref().map(|accepted| accepted.position);
+        let error = error.or(self.problem.as_ref());
+        self.course.note(self.host, position, error);
     }
 
     /// Takes all that is there. The caller holds the lock `apply-ca`.
@@ -243,11 +245,10 @@ impl<'a> Follower<'a> {
             None => Ok(None),
         };
         match applied {
-            Ok(Some(applied)) => self.record(&batch, &store, applied).map(|()| true),
+            Ok(Some(undone)) => self.record(&batch, &store, undone).map(|()| true),
             Ok(None) => self.compare(passive).map(|()| false),
-            // Somebody came between.
             Err(error) if error.rule() == Some("ca-moved") => {
-                tracing::info!(%error, "both CAs are compared as wholes");
+                tracing::info!(%error, "somebody came between: both CAs are compared as wholes");
                 self.compare(passive).map(|()| false)
             }
             Err(error) => {
@@ -257,23 +258,23 @@ impl<'a> Follower<'a> {
         }
     }
 
-    fn record(&mut self, batch: &Verified, store: &Path, applied: Applied) -> Result<()> {
+    fn record(&mut self, batch: &Verified, store: &Path, undone: Vec<Error>) -> Result<()> {
         batch.keep(store, &self.host.disk)?;
         self.batches += 1;
         for (step, _) in batch.steps()? {
             let about = format!("{}: ", step.path());
             self.may_be_over |= self.held_back.iter().any(|it| it.starts_with(&about));
         }
-        let errors = applied.errors.iter().map(ToString::to_string);
-        self.held_back.extend(errors);
-        for error in &applied.errors {
+        self.held_back
+            .extend(undone.iter().map(ToString::to_string));
+        for error in &undone {
             tracing::warn!(%error, "what was received is not applied whole");
         }
-        let rules = applied.errors.iter().filter_map(|error| error.rule());
+        let rules = undone.iter().filter_map(|error| error.rule());
         self.refused.extend(rules.map(str::to_owned));
         self.refused.sort();
         self.refused.dedup();
-        self.problem = self.problem.take().or(applied.errors.into_iter().next());
+        self.problem = self.problem.take().or(undone.into_iter().next());
         let before = self.accepted.as_ref().and_then(|accepted| accepted.applied);
         let applied = if self.refused.is_empty() {
             Some(batch.position())

@@ -6,7 +6,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::{Gate, Held, Verified, named};
+use super::{Gate, Held, Verified, named, stored_as};
 use crate::digest::Digest;
 use crate::disk::{Attributes, Beneath, Disk, read_capped};
 use crate::error::{Error, Result};
@@ -24,15 +24,7 @@ const MAX_FILE_BYTES: u64 = Manifest::MAX_BYTES + Manifest::MAX_PAYLOAD_BYTES + 
 /// # Errors
 /// `Io`.
 pub fn stored_batches(store: &Path) -> Result<Vec<Position>> {
-    match Beneath::open(store) {
-        Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(Vec::new()),
-        Err(error) => Err(error),
-        Ok(dir) => Ok(spool::list(&dir)?
-            .into_iter()
-            .filter(|(_, form)| *form == Form::Batch)
-            .map(|(position, _)| position)
-            .collect()),
-    }
+    stored_as(store, Form::Batch)
 }
 
 /// Where a batch stands in root's store.
