@@ -61,6 +61,12 @@ fn options() -> CaOptions {
     CaOptions::default().now(now())
 }
 
+fn owner() -> (u32, u32) {
+    let meta = std::fs::metadata("/proc/self").unwrap();
+    use std::os::unix::fs::MetadataExt as _;
+    (meta.uid(), meta.gid())
+}
+
 fn snap(dir: &Path) -> Snapshot {
     Snapshot::read_dir(dir, &SnapshotOptions::default()).unwrap()
 }

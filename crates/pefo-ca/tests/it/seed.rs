@@ -72,12 +72,6 @@ impl Seeding {
     }
 }
 
-fn owner() -> (u32, u32) {
-    let meta = std::fs::metadata("/proc/self").unwrap();
-    use std::os::unix::fs::MetadataExt as _;
-    (meta.uid(), meta.gid())
-}
-
 #[test]
 fn an_empty_or_missing_cadir_gets_the_whole_ca_with_a_counter_of_its_own() {
     let seeding = Seeding::new();

@@ -158,6 +158,6 @@ fn what_is_known_of_another_directory_makes_no_difference() {
     std::fs::write(other.join("serial"), "0099").unwrap();
     let (known, plain) = (snap(pair.a.dir()), snap(&other));
     let options = SnapshotOptions::default();
-    let beside = Snapshot::read_dir_beside(&other, &options, &known).unwrap();
+    let beside = Snapshot::read_dir_beside(&other, &options, &[], &known).unwrap();
     assert_eq!(format!("{beside:#?}"), format!("{plain:#?}"));
 }

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use pefo_core::Digest;
 use pefo_core::clock::{Clock as _, SystemClock};
+use pefo_core::disk::Disk;
 use pefo_core::document::{self, Domain, Kind};
 use pefo_core::generation::outgoing::{Author, Description};
 use pefo_core::generation::spool::join_batch;
 use pefo_core::generation::{DataSet, Manifest, Outgoing, Position, Step};
 use pefo_core::keys::SigningKey;
 use pefo_core::pairing::Introduction;
+use pefo_core::reign::{Epoch, Reign, Station};
 use pefo_core::{RelPath, record};
 use serde_json::{Value, json};
 
@@ -57,7 +59,7 @@ impl Forger {
     /// A batch's file that puts these files, right after what B has accepted.
     pub(super) fn batch(&self, puts: &[(&str, &[u8])]) -> Vec<u8> {
         let step = |(path, bytes): &(&str, &[u8])| Step::Put {
-            path: RelPath::new((*path).to_owned()).unwrap(),
+            path: RelPath::new(path).unwrap(),
             mode: 0o644,
             size: bytes.len() as u64,
             blake3: Digest::of(bytes),
@@ -140,4 +142,28 @@ pub(super) fn plant(pair: &Pair, position: Position, file: &[u8]) {
         part = part.display(),
         dir = dir.display(),
     ));
+}
+
+/// Both masters go on in a later reign of A's, as after it was promoted.
+pub(super) fn begin_reign(pair: &Pair, epoch: u64) {
+    let Forger { me, key, .. } = Forger::of(pair);
+    for master in [&pair.a, &pair.b] {
+        let path = master.state().join("public/station.json");
+        let known = Station::load(&path).unwrap();
+        let reign = Reign {
+            epoch: Epoch(epoch),
+            before: Some(Digest::of(known.current.as_bytes())),
+            ..known.reign(&me.site, &[key.public()]).unwrap()
+        };
+        let domain = Domain {
+            kind: Kind::Reign,
+            site: &me.site,
+            dataset: None,
+        };
+        let record = document::sign(&reign, domain, &key).unwrap();
+        Station::new(known.role, &record, Some(known.current.as_bytes()))
+            .unwrap()
+            .store(&Disk::new(), &path)
+            .unwrap();
+    }
 }

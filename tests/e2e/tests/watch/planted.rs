@@ -6,7 +6,7 @@ use std::path::Path;
 use pefo_core::generation::Position;
 use pefo_core::keys::{SigningKey, system_random};
 
-use super::forged::{Forger, plant};
+use super::forged::{Forger, begin_reign, plant};
 use super::{Watched, accepted, batches, spooled};
 use crate::evidence::{generations, tree};
 use crate::spool::{TAMPERINGS, as_transfer};
@@ -81,6 +81,36 @@ fn an_old_batch_put_back_changes_nothing_under_whatever_name() {
         watched.pair.ca.sign(&format!("{ahead}.lab")).unwrap();
         watched.in_step();
     }
+    watched.both_live();
+}
+
+#[test]
+fn a_batch_of_a_reign_that_has_ended_is_refused_before_and_after_the_new_one_has_sent_anything() {
+    let Some(mut watched) = running() else { return };
+    let old = Forger::of(&watched.pair).batch(&[("requests/x.lab.pem", b"x")]);
+    let position = next(&watched);
+    watched.kill_a();
+    watched.kill_b();
+    begin_reign(&watched.pair, 2);
+    watched.start_b();
+    refused(
+        &mut watched,
+        "an ended reign",
+        "epoch 1 has ended",
+        |watched| {
+            plant(&watched.pair, position, &old);
+        },
+    );
+    let planted = spooled(&watched.pair.b).join(format!("{position}.batch"));
+    as_transfer(&format!("rm {}", planted.display()));
+    watched.start_a();
+    watched.pair.ca.sign("node1.lab").unwrap();
+    watched.in_step();
+    assert_eq!(next(&watched).epoch.0, 2);
+    // It is older now than what was accepted: nobody looks at it.
+    plant(&watched.pair, position, &old);
+    watched.pair.ca.sign("node2.lab").unwrap();
+    watched.in_step();
     watched.both_live();
 }
 
@@ -168,6 +198,26 @@ fn peak(watch: u32) -> u64 {
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
     let kib = line.unwrap().split_whitespace().nth(1).unwrap();
     kib.parse::<u64>().unwrap() / 1024
+}
+
+#[test]
+fn a_million_tiny_files_are_refused_as_too_many_and_are_over_when_they_are_gone() {
+    let Some(mut watched) = running() else { return };
+    let watch = watched.b.as_ref().unwrap().id();
+    let before = peak(watch);
+    let dir = spooled(&watched.pair.b).display().to_string();
+    let planting = format!("cd {dir} && seq -f 'tiny-%.0f' 1000000 | xargs touch");
+    refused(&mut watched, "a million files", "[spool-entries]", |_| {
+        as_transfer(&planting);
+    });
+    let run = watched.pair.b.pefo(["ca", "diff"]).exits(3);
+    assert!(run.refused_by("spool-entries"), "{}", run.stderr);
+    as_transfer(&format!("cd {dir} && find . -name 'tiny-*' -delete"));
+    watched.pair.ca.sign("node1.lab").unwrap();
+    watched.in_step();
+    watched.both_live();
+    let grown = peak(watch) - before;
+    assert!(grown < 64, "it grew by {grown} MiB");
 }
 
 #[test]

@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pefo_ca::seed::block_for;
 use pefo_ca::serial::SerialBlock;
 use pefo_ca::takeover::{KnownSerials, ResignOptions, fresh_block, resign_for_takeover};
+use pefo_ca::verify::{VerifyRules, compare};
+use pefo_ca::{Exclusions, SeedKey, SeedOptions, ca_fingerprint, seed};
 use proptest::prelude::*;
 
 use super::*;
@@ -75,18 +78,100 @@ fn signed(dir: &Path) -> BTreeMap<String, (Timestamp, Serial)> {
         .collect()
 }
 
+/// Promotion: `host` gets serials of its own, and a CRL above any that nobody saw of the `former` active.
+fn promote(host: &Path, former: &Path) -> SerialBlock {
+    let known = KnownSerials::default().source_counter(snap(former).serial());
+    let block = fresh_block([&snap(host)], &known).unwrap();
+    std::fs::write(host.join("serial"), format!("{:04X}", block.first())).unwrap();
+    let bundle = snap(host).ca_crl().unwrap().clone();
+    let options = ResignOptions::new(timestamp());
+    let resigned = resign_for_takeover(&bundle, &signer(host), &options).unwrap();
+    std::fs::write(host.join("ca_crl.pem"), resigned.to_pem()).unwrap();
+    block
+}
+
+#[test]
+fn what_is_left_out_stays_with_its_host_from_seeding_to_failing_back() {
+    const LEFT_OUT: [&str; 2] = ["puppet-b.test", "compiler1.test"];
+    let root = tempfile::tempdir().unwrap();
+    let mut a = TestCa::create(&root.path().join("a"), options()).unwrap();
+    a.sign("n0.test").unwrap();
+    for name in LEFT_OUT {
+        a.sign(name).unwrap();
+    }
+    let exclude = LEFT_OUT.into_iter().fold(Exclusions::new(), |list, name| {
+        list.with(name.parse().unwrap(), "for the test")
+    });
+    let reading = SnapshotOptions::default().exclude(exclude.clone());
+    let read = |dir: &Path| Snapshot::read_dir(dir, &reading).unwrap();
+    let own = |dir: &Path| {
+        LEFT_OUT.map(|name| std::fs::read(dir.join(format!("signed/{name}.pem"))).ok())
+    };
+    let rules = |block| rules().block(block).exclude(exclude.clone());
+    let follow = |host: &Path, source: &Path, block| {
+        let plan = pefo_ca::plan(&read(host), &read(source), &rules(block));
+        assert_eq!(plan.conflicts, []);
+        apply_to(host, &plan);
+    };
+
+    let source = read(a.dir());
+    let seeding = SeedOptions::new(
+        ca_fingerprint(&source).unwrap(),
+        block_for(&source).unwrap(),
+        owner(),
+    );
+    let key = SeedKey::read(&CaLayout::at(a.dir()).unwrap()).unwrap();
+    let dir = root.path().join("b");
+    seed(&Disk::new(), &dir, &source, &key, &seeding, &clock()).unwrap();
+    assert_eq!(own(&dir), [None, None]);
+
+    // Each host has certificates of its own under these names, and both go on.
+    let mut b = a.twin(&dir).unwrap();
+    for name in LEFT_OUT {
+        b.sign(name).unwrap();
+        a.renew(name).unwrap();
+    }
+    let of_b = own(&dir);
+    a.revoke("compiler1.test").unwrap();
+    follow(&dir, a.dir(), seeding.block);
+    assert_eq!(own(&dir), of_b);
+    let comparing = VerifyRules::new(timestamp())
+        .block(seeding.block)
+        .exclude(exclude.clone());
+    let comparison = compare(&read(&dir), &read(a.dir()), &comparing);
+    assert_eq!(comparison.defects().count(), 0, "{comparison}");
+    assert!(
+        comparison.to_string().contains("left out puppet-b.test"),
+        "{comparison}"
+    );
+
+    let block = promote(&dir, a.dir());
+    a.sign("late.test").unwrap();
+    for name in LEFT_OUT {
+        a.clean(name).unwrap();
+        a.sign(name).unwrap();
+    }
+    let of_a = own(a.dir());
+    let merging = MergeRules::new(rules(block));
+    let plan = pefo_ca::takeover::merge(&read(&dir), &read(a.dir()), &merging);
+    assert_eq!(plan.conflicts, []);
+    apply_to(&dir, &plan.sign(&signer(&dir), timestamp()).unwrap());
+    assert!(dir.join("signed/late.test.pem").exists());
+    assert_eq!(own(&dir), of_b);
+
+    b.sign("new.test").unwrap();
+    let back = fresh_block([&snap(a.dir()), &snap(&dir)], &KnownSerials::default()).unwrap();
+    follow(a.dir(), &dir, back);
+    assert!(a.dir().join("signed/new.test.pem").exists());
+    assert_eq!(own(a.dir()), of_a);
+    assert!(of_a.iter().zip(&of_b).all(|(a, b)| a != b));
+}
+
 #[test]
 fn a_promoted_host_takes_in_the_old_active_and_is_followed_by_it() {
     let mut split = Split::of(false, &["n0.test", "n1.test"]);
     let (a, b) = (split.a.dir().to_owned(), split.b.dir().to_owned());
-    let signer = signer(&b);
-    // Promotion: serials of its own, and a CRL above any that nobody saw.
-    let known = KnownSerials::default().source_counter(snap(&a).serial());
-    let block = fresh_block([&snap(&b)], &known).unwrap();
-    std::fs::write(b.join("serial"), format!("{:04X}", block.first())).unwrap();
-    let bundle = snap(&b).ca_crl().unwrap().clone();
-    let resigned = resign_for_takeover(&bundle, &signer, &ResignOptions::new(timestamp()));
-    std::fs::write(b.join("ca_crl.pem"), resigned.unwrap().to_pem()).unwrap();
+    let block = promote(&b, &a);
     // The old active had signed and revoked once more.
     split.at(1);
     split.a.sign("late.test").unwrap();
