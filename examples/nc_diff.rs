@@ -22,7 +22,7 @@ fn main() -> Result<()> {
     let read = |file: &str| Tree::from_json(&read_capped(Path::new(file), 64 << 20)?);
     let map = CertnameMap::one(from.parse()?, to.parse()?);
     let transformed = transform(&read(source)?, &map, &TransformOptions::default());
-    print!("{}", TreeDiff::between(&read(target)?, &transformed.tree));
+    println!("{}", TreeDiff::between(&read(target)?, &transformed.tree));
     for residual in &transformed.residuals {
         println!("still there: {residual}");
     }

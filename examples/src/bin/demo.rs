@@ -143,10 +143,25 @@ fn run() -> Result<(), Skip> {
         )
     });
 
+    let watches = step("watch, and sign node3 on A", || {
+        let watches = [a.master.watch(), b.master.watch()];
+        let line = || a.master.watch_log().contains("line is open");
+        wait::until("the line between the watches", LIMIT, line);
+        let node = a.puppet.enrol("node3.lab");
+        let arrives = b.puppet.cadir().join("signed/node3.lab.pem");
+        let took = wait::until("node3 at B", LIMIT, || arrives.exists());
+        check(b.puppet.ask(&node).is_accepted(), "B accepts node3");
+        (
+            watches,
+            format!(
+                "'pefo ca watch' on both; signed over HTTP, at B {} ms after the agent had it, and accepted there",
+                took.as_millis()
+            ),
+        )
+    });
+
     step("revoke node2 on A", || {
         a.puppet.revoke("node2.lab");
-        a.pefo(&["ca", "push"]);
-        b.pefo(&["ca", "apply"]);
         let refused = b.puppet.wait_until_refused(&nodes[1], LIMIT);
         check(
             b.puppet.ask(&nodes[0]).is_accepted(),
@@ -155,10 +170,19 @@ fn run() -> Result<(), Skip> {
         (
             (),
             format!(
-                "pushed and applied; B refused node2 {:.2} s later without restart, node1 is still accepted",
+                "B refused node2 {:.2} s later without restart, node1 is still accepted",
                 refused.as_secs_f64()
             ),
         )
+    });
+
+    step("verify", || {
+        let said = b.pefo(&["ca", "verify"]).stdout;
+        // From here on as cron does it, without a watcher.
+        drop(watches);
+        a.pefo(&["ca", "push"]);
+        b.pefo(&["ca", "apply"]);
+        ((), said.lines().next().unwrap_or_default().to_owned())
     });
 
     step("classify on A", || {
