@@ -151,3 +151,130 @@ impl Known {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use pefo_core::generation::outgoing::{Author, Description};
+    use pefo_core::generation::{Outgoing, Site};
+    use pefo_core::keys::{SigningKey, system_random};
+    use pefo_core::reign::Epoch;
+    use serde_json::json;
+
+    use super::*;
+
+    fn name(certname: &str) -> Certname {
+        Certname::new(certname).unwrap()
+    }
+
+    fn site() -> Site {
+        Site::new("0123456789abcdef0123456789abcdef").unwrap()
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_unix_seconds(1_795_350_600 + seconds).unwrap()
+    }
+
+    fn position(sequence: u64) -> Position {
+        Position {
+            epoch: Epoch(1),
+            sequence,
+        }
+    }
+
+    fn state(name: &str) -> Digest {
+        Digest::of(name.as_bytes())
+    }
+
+    /// From one state to the next, or the next as a whole.
+    fn parcel(sequence: u64, from: Option<&str>, to: &str) -> Parcel {
+        let key = SigningKey::ephemeral(&system_random()).unwrap();
+        let author = Author {
+            site: &site(),
+            certname: &name("a.lab"),
+            key: &key,
+            epoch: Epoch(1),
+            tool: "pefo test",
+        };
+        let description = Description {
+            products: BTreeMap::new(),
+            time: at(0),
+            summary: json!({}),
+        };
+        let outgoing = match from {
+            Some(from) => Outgoing::batch(
+                author,
+                DataSet::Ca,
+                sequence,
+                (state(from), state(to)),
+                Vec::new(),
+                Vec::new(),
+                &[],
+                description,
+            ),
+            None => Outgoing::full(author, DataSet::Ca, sequence, Vec::new(), description),
+        };
+        Parcel {
+            outgoing: outgoing.unwrap(),
+            from: from.map(state),
+            to: state(to),
+        }
+    }
+
+    fn ack(accepted: u64, reconcile: Option<&str>) -> Ack {
+        Ack {
+            format: 1,
+            site: site(),
+            certname: name("b.lab"),
+            dataset: DataSet::Ca,
+            accepted: Some(position(accepted)),
+            applied: None,
+            source_state: None,
+            reconcile: reconcile.map(str::to_owned),
+            refused: Vec::new(),
+            heartbeat: None,
+            time: at(0),
+        }
+    }
+
+    #[test]
+    fn a_batch_goes_only_to_a_peer_that_has_what_it_starts_from() {
+        let mut known = Known::new(name("b.lab"), position(10));
+        assert!(!known.can_take(&parcel(10, Some("0"), "1")));
+        let full = parcel(10, None, "1");
+        assert!(known.can_take(&full));
+        known.took(&full, at(0));
+        assert!(known.can_take(&parcel(11, Some("1"), "2")));
+        assert!(!known.can_take(&parcel(12, Some("2"), "3")));
+        known.lost();
+        assert!(!known.can_take(&parcel(11, Some("1"), "2")));
+        assert!(!known.is_in_step());
+    }
+
+    #[test]
+    fn a_full_generation_on_its_way_is_not_sent_again_at_once() {
+        let wants = |known: &Known, seconds| {
+            let standing = known.hear(ack(9, Some("a gap")), at(seconds)).unwrap();
+            standing == Standing::WantsFull(Some("a gap".to_owned()))
+        };
+        let mut known = Known::new(name("b.lab"), position(10));
+        assert!(wants(&known, 0));
+        known.took(&parcel(10, None, "1"), at(0));
+        assert!(!wants(&known, 59));
+        assert!(wants(&known, 60));
+    }
+
+    #[test]
+    fn a_peer_that_has_accepted_what_was_never_sent_ends_it() {
+        let mut known = Known::new(name("b.lab"), position(10));
+        // Of a watch before this one.
+        known.hear(ack(9, None), at(0)).unwrap();
+        let error = known.hear(ack(10, None), at(0)).unwrap_err();
+        assert_eq!(error.rule(), Some("source-rolled-back"));
+        known.took(&parcel(10, None, "1"), at(0));
+        known.hear(ack(10, None), at(0)).unwrap();
+        let error = known.hear(ack(11, None), at(0)).unwrap_err();
+        assert_eq!(error.rule(), Some("source-rolled-back"));
+    }
+}
