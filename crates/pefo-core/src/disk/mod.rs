@@ -24,6 +24,7 @@ mod beneath;
 mod directory;
 pub mod fault;
 mod file;
+mod free;
 pub mod power;
 mod rooted;
 
@@ -38,6 +39,7 @@ use std::time::SystemTime;
 
 pub use beneath::{Beneath, EntryKind};
 pub use file::NewFile;
+pub use free::free_bytes;
 pub use rooted::{Rooted, Standing};
 
 use crate::error::{Error, ErrorKind, Result};
