@@ -204,15 +204,8 @@ impl Cluster {
             conf(options, dir.path(), port),
         )
         .map_err(io)?;
-        let log = std::fs::File::create(dir.path().join("log")).map_err(io)?;
-        let mut server = as_server_user(&bin_dir.join("postgres"));
-        server
-            .arg("-D")
-            .arg(&data)
-            .stdout(Stdio::null())
-            .stderr(log);
         let mut cluster = Self {
-            server: Child::spawn(&mut server),
+            server: spawn_server(&bin_dir, dir.path())?,
             bin_dir,
             port,
             options: options.clone(),
@@ -229,6 +222,29 @@ impl Cluster {
             ErrorKind::Child,
             format!("postgres ended at once: {}", cluster.log()),
         ))
+    }
+
+    /// Stops the server in an orderly way and starts it again, on the same port.
+    ///
+    /// # Errors
+    /// `Child`, where it does not end or does not come up.
+    pub fn restart(&mut self) -> Result<()> {
+        self.stop(rustix::process::Signal::INT);
+        self.server = spawn_server(&self.bin_dir, self.dir.path())?;
+        if self.wait_until_ready()? {
+            return Ok(());
+        }
+        let message = format!("postgres ended at once: {}", self.log());
+        Err(Error::new(ErrorKind::Child, message))
+    }
+
+    /// One of PostgreSQL's shutdowns, waited for; the child's own drop kills what has not ended by then.
+    fn stop(&mut self, shutdown: rustix::process::Signal) {
+        self.server.signal(shutdown);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.server.ended().is_none() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Whether it answers; `false` where the process ended.
@@ -264,6 +280,11 @@ impl Cluster {
     /// The directory of its unix socket.
     pub fn socket_dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Its data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
     }
 
     /// The port: of the socket's name, and of 127.0.0.1 where TCP was asked for.
@@ -370,14 +391,26 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // PostgreSQL's immediate shutdown: its children end too, its shared memory is given back. What
-        // has not ended by the deadline, the child's own drop kills.
-        self.server.signal(rustix::process::Signal::QUIT);
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while self.server.ended().is_none() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        // The immediate one: its children end too, its shared memory is given back.
+        self.stop(rustix::process::Signal::QUIT);
     }
+}
+
+/// The server on the data directory below `dir`.
+fn spawn_server(bin_dir: &Path, dir: &Path) -> Result<Child> {
+    let log = dir.join("log");
+    let file = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(&log);
+    let file = file.map_err(|error| Error::io("open", &log, error))?;
+    let mut server = as_server_user(&bin_dir.join("postgres"));
+    server
+        .arg("-D")
+        .arg(dir.join("data"))
+        .stdout(Stdio::null())
+        .stderr(file);
+    Ok(Child::spawn(&mut server))
 }
 
 fn hba(options: &ClusterOptions) -> String {
