@@ -89,6 +89,11 @@ impl Derived {
         DatabaseName::new(format!("{}{DRILL}", self.stem))
     }
 
+    /// What a killed run may have left, under any of the names that are not kept.
+    pub(crate) fn leftovers(&self) -> Result<[DatabaseName; 3]> {
+        Ok([self.shadow()?, self.swapping()?, self.drill()?])
+    }
+
     /// The name under which the live database is kept from `at` on; never one of `existing`.
     ///
     /// # Errors

@@ -9,16 +9,19 @@
 
 use std::path::Path;
 
-use pefo_core::clock::Clock;
+use pefo_core::clock::{Clock, Timestamp};
 use pefo_core::disk::{Attributes, Disk};
 use pefo_core::progress::Progress;
 use pefo_core::{Error, ErrorKind, Result};
 use postgres_types::PgLsn;
 
+use crate::collation::CollationVersion;
 use crate::manifest::{DumpFile, DumpManifest, list_files};
+use crate::mark::CommitMark;
 use crate::name::{DatabaseName, connection_string};
-use crate::server::{Server, get};
-use crate::state::{self, DIGEST_ALGORITHM};
+use crate::server::{Server, Session, get};
+use crate::state::{self, DIGEST_ALGORITHM, Exactness};
+use crate::tablespace::Placement;
 use crate::tools::Tools;
 
 /// The oldest server that has `hashtextextended`, of which the digests are made.
@@ -32,8 +35,11 @@ pub struct DumpOptions {
     pub jobs: u32,
     /// The version of the product that uses the database; goes into the manifest.
     pub product_version: Option<String>,
-    /// How long `pg_dump` waits for a table that somebody is altering, in seconds.
+    /// How long we and `pg_dump` wait for a table that somebody is altering, in seconds.
     pub lock_wait_seconds: u32,
+    /// Tables up to so many bytes, with what is stored out of line and without indexes, get a digest of
+    /// every value; larger ones are only counted. Large objects alike.
+    pub exact_up_to_bytes: u64,
     /// The disk the manifest is written to.
     pub disk: Disk,
 }
@@ -44,6 +50,7 @@ impl Default for DumpOptions {
             jobs: 2,
             product_version: None,
             lock_wait_seconds: 60,
+            exact_up_to_bytes: 1 << 30,
             disk: Disk::new(),
         }
     }
@@ -64,6 +71,13 @@ impl DumpOptions {
         self
     }
 
+    /// Sets up to how many bytes a table gets a digest.
+    #[must_use]
+    pub fn exact_up_to(mut self, bytes: u64) -> Self {
+        self.exact_up_to_bytes = bytes;
+        self
+    }
+
     /// Sets the disk.
     #[must_use]
     pub fn disk(mut self, disk: Disk) -> Self {
@@ -76,7 +90,7 @@ impl DumpOptions {
 ///
 /// # Errors
 /// `NotFound` where the database or `pg_dump` does not exist, `Unreachable` or `Denied` by the server,
-/// the refusals `db-dump-exists`, `db-tool-older-than-server` and `db-server-unsupported`, `Child`
+/// the refusals `db-dump-exists`, `db-tool-older-than-server`, `db-server-unsupported`; `Child`
 /// where `pg_dump` fails.
 pub async fn dump(
     server: &Server,
@@ -129,26 +143,13 @@ async fn dump_into(
             .hint(format!("install postgresql-client-{server_major}, or point [database] bin_dir at the server's own programs")));
     }
 
+    // As long as pg_dump does: sizes and digests wait for the same locks.
+    let lock_wait = format!("set lock_timeout = '{}s'", options.lock_wait_seconds);
     session
-        .batch(
-            "begin the snapshot",
-            "begin isolation level repeatable read read only",
-        )
+        .batch("limit the wait for locks", &lock_wait)
         .await?;
-    let row = session
-        .row(
-            "export the snapshot",
-            "select pg_catalog.pg_export_snapshot()",
-            &[],
-        )
-        .await?;
-    let snapshot: String = get(&row, 0)?;
-    let taken_at = clock.now();
-    let row = session
-        .row("read the WAL position and size", POSITION, &[])
-        .await?;
-    let (wal_lsn, size): (PgLsn, i64) = (get(&row, 0)?, get(&row, 1)?);
 
+    let snapshot = Snapshot::export(&session, clock).await?;
     let invocation = tools
         .invocation("pg_dump", server)
         .arg("--format=directory")
@@ -159,16 +160,17 @@ async fn dump_into(
             "--lock-wait-timeout={}s",
             options.lock_wait_seconds
         ))
-        .arg(format!("--snapshot={snapshot}"))
+        .arg(format!("--snapshot={}", snapshot.id))
         .arg("--file")
         .arg(dir)
         .arg(format!("--dbname={}", connection_string(database)));
-    progress.begin("dump", None, u64::try_from(size).ok());
+    progress.begin("dump", None, Some(snapshot.size_bytes));
     // Together: while pg_dump writes, the same snapshot is counted and digested. Both are waited for,
     // so that no pg_dump is left running when the other fails.
+    let exactness = Exactness::UpTo(options.exact_up_to_bytes);
     let (dumped, state) = tokio::join!(
         tools.run(invocation.clone()),
-        state::collect(&session, progress)
+        state::collect(&session, &exactness, progress)
     );
     dumped?
         .success(&invocation)
@@ -189,19 +191,61 @@ async fn dump_into(
 
     let manifest = DumpManifest {
         format: DumpManifest::FORMAT,
-        taken_at,
+        taken_at: snapshot.taken_at,
         database: database.clone(),
         product_version: options.product_version.clone(),
         server_version_num,
         pg_dump,
-        wal_lsn,
-        size_bytes: u64::try_from(size).unwrap_or_default(),
+        wal_lsn: snapshot.wal_lsn,
+        commit_mark: snapshot.commit_mark,
+        size_bytes: snapshot.size_bytes,
+        placement: snapshot.placement,
+        collation_version: snapshot.collation_version,
         digest_algorithm: DIGEST_ALGORITHM.to_owned(),
+        exact_up_to_bytes: options.exact_up_to_bytes,
         state,
         files: digest_files(dir).await?,
     };
     write_manifest(&options.disk, dir, &manifest)?;
     Ok(manifest)
+}
+
+/// What the session's transaction sees, exported for `pg_dump`, and what belongs to it.
+struct Snapshot {
+    id: String,
+    taken_at: Timestamp,
+    wal_lsn: PgLsn,
+    size_bytes: u64,
+    commit_mark: Option<CommitMark>,
+    placement: Placement,
+    collation_version: CollationVersion,
+}
+
+impl Snapshot {
+    /// Begins the transaction.
+    async fn export(session: &Session, clock: &dyn Clock) -> Result<Self> {
+        session
+            .batch(
+                "begin the snapshot",
+                "begin isolation level repeatable read read only",
+            )
+            .await?;
+        let export = "select pg_catalog.pg_export_snapshot()";
+        let row = session.row("export the snapshot", export, &[]).await?;
+        let taken_at = clock.now();
+        let position = session
+            .row("read the WAL position and size", POSITION, &[])
+            .await?;
+        Ok(Self {
+            id: get(&row, 0)?,
+            taken_at,
+            wal_lsn: get(&position, 0)?,
+            size_bytes: u64::try_from(get::<i64>(&position, 1)?).unwrap_or_default(),
+            commit_mark: CommitMark::read(session).await?,
+            placement: Placement::read(session).await?,
+            collation_version: CollationVersion::read(session).await?,
+        })
+    }
 }
 
 /// On a standby, which writes no WAL, what it has replayed.

@@ -4,7 +4,8 @@
 //! the row count and digest of every table. [`restore`] loads it into a shadow database, compares
 //! everything with the manifest, and only then swaps it into the live one's place by one transaction;
 //! the old one is kept for [`rollback`]. [`verify`] names every table in which a live database differs
-//! from a manifest, and [`drill`] proves a dump without touching the live one.
+//! from a manifest, and [`drill`] proves a dump without touching the live one. [`is_unchanged_since`] tells
+//! whether anything was committed since a dump, without reading a row.
 //!
 //! The crate is asynchronous on the embedder's tokio runtime (with time and I/O enabled) and starts
 //! none itself. PostgreSQL's programs run through the embedder's [`Launcher`], time comes from its
@@ -33,6 +34,7 @@
 //! [`Launcher`]: pefo_core::launch::Launcher
 //! [`Clock`]: pefo_core::clock::Clock
 
+mod collation;
 mod compare;
 mod derived;
 mod dump;
@@ -40,6 +42,7 @@ mod facts;
 mod kept;
 mod list;
 mod manifest;
+mod mark;
 mod name;
 mod passfile;
 mod plan;
@@ -48,8 +51,10 @@ mod restore;
 mod server;
 mod state;
 mod swap;
+mod tablespace;
 mod tools;
 
+pub use collation::CollationVersion;
 pub use compare::{Difference, DifferenceKind, compare};
 pub use derived::Purpose;
 pub use dump::{DumpOptions, dump};
@@ -57,6 +62,7 @@ pub use facts::ServerFacts;
 pub use kept::{kept, rollback};
 pub use list::{DatabaseInfo, list};
 pub use manifest::{DumpFile, DumpManifest};
+pub use mark::{CommitMark, is_unchanged_since};
 pub use name::{DatabaseName, MAX_IDENTIFIER_BYTES};
 pub use plan::{RestoreOptions, RestorePlan, plan_restore};
 pub use restore::{
@@ -68,4 +74,5 @@ pub use state::{
     Properties, Relation, RelationKind, SchemaRights, Sequence, SequenceValue, Settings,
 };
 pub use swap::SwapReport;
+pub use tablespace::{Placement, TablespaceUse};
 pub use tools::{ToolVersion, Tools};

@@ -1,7 +1,7 @@
 //! The manifest of a dump, `pefo-db.json`: what the dump holds, from the same snapshot.
 //!
 //! It guarantees: a manifest that is parsed is of a format this program knows, has no unknown field,
-//! and names every relation, sequence and file once. [`DumpManifest::check_files`] proves that the
+//! names every relation, sequence, tablespace and file once, and has the rows of every table. [`DumpManifest::check_files`] proves that the
 //! dump directory holds exactly the files that were dumped, byte for byte.
 
 use std::collections::BTreeMap;
@@ -13,8 +13,11 @@ use pefo_core::{Error, RelPath, Result};
 use postgres_types::PgLsn;
 use serde::{Deserialize, Serialize};
 
+use crate::collation::CollationVersion;
+use crate::mark::CommitMark;
 use crate::name::DatabaseName;
-use crate::state::DatabaseState;
+use crate::state::{DatabaseState, Relation, RelationKind};
+use crate::tablespace::Placement;
 use crate::tools::ToolVersion;
 
 /// The format written now.
@@ -41,10 +44,18 @@ pub struct DumpManifest {
     /// Where the write-ahead log stood at the snapshot.
     #[serde(with = "lsn")]
     pub wal_lsn: PgLsn,
+    /// Tells later whether anything was committed since; `None` where the snapshot could not tell.
+    pub commit_mark: Option<CommitMark>,
     /// Bytes of the database on the server.
     pub size_bytes: u64,
+    /// The tablespaces it lies in.
+    pub placement: Placement,
+    /// The version of its collation.
+    pub collation_version: CollationVersion,
     /// How the digests of tables are made.
     pub digest_algorithm: String,
+    /// Tables up to so many bytes have a digest; larger ones were only counted. Large objects alike.
+    pub exact_up_to_bytes: u64,
     /// What the database held.
     pub state: DatabaseState,
     /// The files `pg_dump` wrote, by path.
@@ -154,16 +165,40 @@ impl DumpManifest {
             state.extensions.is_sorted_by(|a, b| a.name < b.name),
         )?;
         strictly("files", self.files.is_sorted_by(|a, b| a.path < b.path))?;
-        if state
-            .relations
-            .iter()
-            .any(|relation| relation.rows.is_some() != relation.digest.is_some())
-        {
-            return Err(Error::invalid(
-                "database manifest: a table has a row count without a digest, or the reverse",
-            ));
+        strictly(
+            "tablespaces",
+            self.placement
+                .elsewhere
+                .is_sorted_by(|a, b| a.name < b.name),
+        )?;
+        // What has rows of its own was counted at least; what has none was not.
+        let is_told = |relation: &Relation| match relation.kind {
+            RelationKind::Table => relation.rows.is_some(),
+            _ => relation.rows.is_none() && relation.digest.is_none(),
+        };
+        match state.relations.iter().find(|relation| !is_told(relation)) {
+            Some(relation) => Err(Error::invalid(format!(
+                "database manifest: {} is a table without its rows, or has some and is none",
+                relation.full_name()
+            ))),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Bytes that are equal for two dumps only where these hold the same: the state, and with it all
+    /// files where the state is not exact. `toc.dat` holds the time, so such dumps are never equal.
+    ///
+    /// # Errors
+    /// `Invalid`, where they cannot be written as JSON (they always can).
+    pub fn content(&self) -> Result<Vec<u8>> {
+        let content = if self.state.is_exact() {
+            serde_json::to_vec(&self.state)
+        } else {
+            serde_json::to_vec(&(&self.state, &self.files))
+        };
+        content.map_err(|error| {
+            Error::invalid(format!("write the dump's content: {error}")).with_source(error)
+        })
     }
 
     /// Proves that `dir` holds exactly the dumped files. Reads every byte; blocks.

@@ -21,7 +21,7 @@ use crate::name::{DatabaseName, connection_string};
 use crate::plan::{RestoreOptions, RestorePlan, plan_restore};
 use crate::properties;
 use crate::server::{Server, Session, describe, get};
-use crate::state;
+use crate::state::{self, Exactness};
 use crate::swap::{Swap, SwapReport};
 use crate::tools::Tools;
 
@@ -39,6 +39,8 @@ pub struct RestoreReport {
     pub tables: usize,
     /// Rows compared.
     pub rows: u64,
+    /// Of the tables, those compared by their number of rows only.
+    pub counted_only: usize,
     /// The swap, where there was one.
     pub swap: Option<SwapReport>,
     /// Dropped first: left by a killed run.
@@ -92,10 +94,8 @@ pub async fn restore(
     let facts = ServerFacts::gather(server, tools, &manifest, database).await?;
     let plan = plan_restore(&manifest, &facts, database, options)?;
     if plan.replaces && !options.even_if_unchanged {
-        let differences = verify(server, database, &manifest, progress)
-            .await?
-            .differences;
-        if differences.is_empty() {
+        let compared = verify(server, database, &manifest, progress).await?;
+        if compared.proves_equal() {
             return Ok(Run::new(clock, progress).report(&plan, RestoreOutcome::Unchanged));
         }
     }
@@ -114,10 +114,21 @@ pub struct VerifyReport {
     pub tables: usize,
     /// Rows the manifest has.
     pub rows: u64,
+    /// Of the tables, those compared by their number of rows only.
+    pub counted_only: usize,
+    /// Whether every table and the large objects were compared by their values.
+    pub is_exact: bool,
     /// Whether definitions were compared: only within one major version of PostgreSQL.
     pub definitions_compared: bool,
-    /// Every difference; none means equal.
+    /// Every difference; none means equal as far as was compared.
     pub differences: Vec<Difference>,
+}
+
+impl VerifyReport {
+    /// Whether the live database is what was dumped, in every value and definition.
+    pub fn proves_equal(&self) -> bool {
+        self.differences.is_empty() && self.is_exact && self.definitions_compared
+    }
 }
 
 /// Compares the live `database` with a manifest and names every table that differs.
@@ -139,7 +150,8 @@ pub async fn verify(
             "begin isolation level repeatable read read only",
         )
         .await?;
-    let found = state::collect(&session, progress).await?;
+    let exactness = Exactness::of(&manifest.state);
+    let found = state::collect(&session, &exactness, progress).await?;
     session.close().await;
     progress.end();
     Ok(VerifyReport {
@@ -147,6 +159,9 @@ pub async fn verify(
         taken_at: manifest.taken_at,
         tables: manifest.state.tables(),
         rows: manifest.state.rows(),
+        counted_only: manifest.state.counted_only(),
+        // We may lack the right to read large objects here.
+        is_exact: manifest.state.is_exact() && found.large_objects.is_exact(),
         definitions_compared: same_major,
         differences: compare(&manifest.state, &found, same_major),
     })
@@ -310,6 +325,7 @@ impl<'a> Run<'a> {
             taken_at: plan.manifest.taken_at,
             tables: plan.tables,
             rows: plan.rows,
+            counted_only: plan.manifest.state.counted_only(),
             swap: self.swap,
             leftovers_dropped: self.leftovers_dropped,
             pruned: self.pruned,
@@ -335,7 +351,7 @@ impl<'a> Run<'a> {
         self.step("drop leftovers");
         let existing = list_in(maintenance).await?;
         let derived = Derived::of(&plan.database);
-        for leftover in [derived.shadow()?, derived.swapping()?, derived.drill()?] {
+        for leftover in derived.leftovers()? {
             if existing.iter().any(|database| database.name == leftover) {
                 drop_database(maintenance, &leftover).await?;
                 self.leftovers_dropped.push(leftover);
@@ -403,7 +419,8 @@ impl<'a> Run<'a> {
         properties::apply(&session, shadow, properties).await?;
 
         self.step("compare");
-        let found = state::collect(&session, self.progress).await?;
+        let exactness = Exactness::of(&plan.manifest.state);
+        let found = state::collect(&session, &exactness, self.progress).await?;
         let same_major = plan.server_major == plan.manifest.server_major();
         let (data, other): (Vec<_>, Vec<_>) = compare(&plan.manifest.state, &found, same_major)
             .into_iter()

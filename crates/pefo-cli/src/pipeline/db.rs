@@ -289,14 +289,12 @@ pub fn collect(
         )?);
     }
     let (tables, rows) = (manifest.state.tables(), manifest.state.rows());
-    let state = serde_json::to_vec(&manifest.state)
-        .map_err(|error| Error::invalid(format!("write the state: {error}")))?;
     let products = BTreeMap::from([(
         "postgresql".to_owned(),
         manifest.server_version_num.to_string(),
     )]);
     Ok(Collected {
-        meaning: Digest::of(&state),
+        meaning: Digest::of(&manifest.content()?),
         items,
         description: Description {
             products,

@@ -10,6 +10,7 @@ use crate::state::{
     DIGEST_ALGORITHM, Definition, Extension, Grant, LargeObjects, LocaleProvider, Properties,
     Relation, RelationKind, SchemaRights, Sequence, SequenceValue, Settings,
 };
+use crate::tablespace::TablespaceUse;
 
 /// A state with one of everything.
 pub(crate) fn sample_state() -> DatabaseState {
@@ -90,8 +91,25 @@ pub(crate) fn sample() -> DumpManifest {
             major: 15,
         },
         wal_lsn: PgLsn::from(0x16_0000_00FF),
+        commit_mark: Some(CommitMark {
+            system_identifier: "7412345678901234567".to_owned(),
+            started_at: "2025-11-22 08:00:00.123456+00".to_owned(),
+            xmax: 6_000_000_000,
+        }),
         size_bytes: 5_000_000,
+        placement: Placement {
+            tablespace: "pe-rbac".to_owned(),
+            elsewhere: vec![TablespaceUse {
+                name: "fast".to_owned(),
+                size_bytes: 2_000_000,
+            }],
+        },
+        collation_version: CollationVersion {
+            recorded: Some("2.36".to_owned()),
+            actual: Some("2.36".to_owned()),
+        },
         digest_algorithm: DIGEST_ALGORITHM.to_owned(),
+        exact_up_to_bytes: 1 << 30,
         state: sample_state(),
         files: Vec::new(),
     }
@@ -117,6 +135,10 @@ fn a_newer_format_is_refused_by_name_and_damage_as_damage() {
         json.replace("\"format\": 1,", "\"format\": 1, \"surprise\": 1,"),
         json.replace("16/FF", "sixteen"),
         json.replace("\"rows\": 50", "\"rows\": null"),
+        json.replace("\"kind\": \"view\"", "\"kind\": \"table\""),
+        json.replacen("\"kind\": \"table\"", "\"kind\": \"view\"", 1),
+        json.replace("\"xmax\": 6000000000", "\"xmax\": -1"),
+        json.replace("\"exact_up_to_bytes\": 1073741824,", ""),
         json.replace("\"rows\": 50", "\"rows\": -50"),
         json.replace("\"name\": \"subjects\"", "\"name\": \"roles\""),
         json[..json.len() / 2].to_owned(),
@@ -124,6 +146,46 @@ fn a_newer_format_is_refused_by_name_and_damage_as_damage() {
     ] {
         assert!(DumpManifest::parse(&damaged).unwrap_err().rule().is_none());
     }
+}
+
+#[test]
+fn a_manifest_says_of_each_table_whether_it_was_digested_or_counted() {
+    let mut manifest = sample();
+    manifest.state.relations[1].digest = None;
+    manifest.exact_up_to_bytes = 1000;
+    let read = DumpManifest::parse(&manifest.to_json().unwrap()).unwrap();
+    assert_eq!(read, manifest);
+    assert_eq!(read.state.counted_only(), 1);
+    // Nor may a table have a digest of rows that nobody counted.
+    manifest.state.relations[0].rows = None;
+    let error = DumpManifest::parse(&manifest.to_json().unwrap()).unwrap_err();
+    insta::assert_snapshot!(error, @"database manifest: rbac.roles is a table without its rows, or has some and is none");
+}
+
+#[test]
+fn a_tablespace_named_twice_is_damage() {
+    let mut manifest = sample();
+    let twice = manifest.placement.elsewhere[0].clone();
+    manifest.placement.elsewhere.push(twice);
+    assert!(DumpManifest::parse(&manifest.to_json().unwrap()).is_err());
+}
+
+#[test]
+fn two_dumps_have_equal_content_only_where_that_is_proven() {
+    let mut manifest = sample();
+    let mut later = manifest.clone();
+    later.taken_at = Timestamp::from_unix_seconds(1_763_900_000).unwrap();
+    later.commit_mark = None;
+    later.files.push(DumpFile {
+        path: RelPath::new("toc.dat").unwrap(),
+        size: 1,
+        blake3: "00".to_owned(),
+    });
+    assert_eq!(manifest.content().unwrap(), later.content().unwrap());
+    for manifest in [&mut manifest, &mut later] {
+        manifest.state.relations[0].digest = None;
+    }
+    assert_ne!(manifest.content().unwrap(), later.content().unwrap());
 }
 
 fn dump_of_two_files() -> (tempfile::TempDir, DumpManifest, PathBuf) {
@@ -172,14 +234,14 @@ fn a_changed_a_missing_and_a_foreign_file_are_named() {
 proptest! {
     #[test]
     fn any_manifest_is_read_back(
-        names in prop::collection::btree_set("[^\0]{1,12}", 0..5), rows in any::<u64>(), value in any::<i64>(), lsn in any::<u64>(), comment in prop::option::of(".{0,20}")
+        names in prop::collection::btree_set("[^\0]{1,12}", 0..5), rows in any::<u64>(), value in any::<i64>(), exact: bool, lsn in any::<u64>(), comment in prop::option::of(".{0,20}")
     ) {
         let mut manifest = sample();
         manifest.wal_lsn = PgLsn::from(lsn);
         manifest.state.properties.comment = comment;
         manifest.state.sequences[0].after.last_value = value;
         manifest.state.relations = names.into_iter().map(|name| Relation {
-            schema: "s".into(), name, kind: RelationKind::Table, rows: Some(rows), digest: Some(format!("{value}/{rows}")),
+            schema: "s".into(), name, kind: RelationKind::Table, rows: Some(rows), digest: exact.then(|| format!("{value}/{rows}")),
         }).collect();
         prop_assert_eq!(DumpManifest::parse(&manifest.to_json().unwrap()).unwrap(), manifest);
     }

@@ -4,14 +4,18 @@ use pefo_core::progress::Progress;
 use pefo_core::{Error, ErrorKind, Result};
 
 use super::{
-    DatabaseState, Extension, Grant, LargeObjects, LocaleProvider, Properties, Relation,
+    DatabaseState, Exactness, Extension, Grant, LargeObjects, LocaleProvider, Properties, Relation,
     RelationKind, SchemaRights, Sequence, SequenceValue, Settings, definitions, sql,
 };
 use crate::name::{quote_identifier, quote_qualified};
 use crate::server::{Session, get};
 
-/// The state of the session's database.
-pub(crate) async fn collect(session: &Session, progress: &dyn Progress) -> Result<DatabaseState> {
+/// The state of the session's database, as exact as asked for.
+pub(crate) async fn collect(
+    session: &Session,
+    exactness: &Exactness<'_>,
+    progress: &dyn Progress,
+) -> Result<DatabaseState> {
     let sequences = read_sequences(session).await?;
     let mut roles: Vec<String> = Vec::new();
     for row in session
@@ -36,7 +40,7 @@ pub(crate) async fn collect(session: &Session, progress: &dyn Progress) -> Resul
         properties: properties(session).await?,
         extensions,
         roles,
-        relations: relations(session, progress).await?,
+        relations: relations(session, exactness, progress).await?,
         sequences: sequences
             .into_iter()
             .map(|(schema, name, value)| Sequence {
@@ -46,7 +50,7 @@ pub(crate) async fn collect(session: &Session, progress: &dyn Progress) -> Resul
                 after: value,
             })
             .collect(),
-        large_objects: large_objects(session).await?,
+        large_objects: large_objects(session, exactness).await?,
         definitions: definitions::collect(session).await?,
     })
 }
@@ -146,7 +150,11 @@ async fn grants(session: &Session, query: &str) -> Result<Vec<Grant>> {
     Ok(grants)
 }
 
-async fn relations(session: &Session, progress: &dyn Progress) -> Result<Vec<Relation>> {
+async fn relations(
+    session: &Session,
+    exactness: &Exactness<'_>,
+    progress: &dyn Progress,
+) -> Result<Vec<Relation>> {
     let mut relations = Vec::new();
     for row in session.rows("list the tables", sql::RELATIONS, &[]).await? {
         let (schema, name, columns): (String, String, Vec<String>) =
@@ -158,11 +166,13 @@ async fn relations(session: &Session, progress: &dyn Progress) -> Result<Vec<Rel
             "m" => RelationKind::MaterializedView,
             _ => RelationKind::ForeignTable,
         };
-        let (rows, digest) = if kind == RelationKind::Table {
+        let (rows, digest) = if kind != RelationKind::Table {
+            (None, None)
+        } else if exactness.digests_table(&schema, &name, number(&row, 4)?) {
             let (rows, digest) = count_and_digest(session, &schema, &name, columns).await?;
             (Some(rows), Some(digest))
         } else {
-            (None, None)
+            (Some(count(session, &schema, &name).await?), None)
         };
         progress.advance(1, 0);
         relations.push(Relation {
@@ -175,6 +185,25 @@ async fn relations(session: &Session, progress: &dyn Progress) -> Result<Vec<Rel
     }
     relations.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
     Ok(relations)
+}
+
+/// A size or a count; 0 of what was dropped meanwhile.
+fn number(row: &tokio_postgres::Row, column: usize) -> Result<u64> {
+    let size: Option<i64> = get(row, column)?;
+    Ok(size
+        .and_then(|size| u64::try_from(size).ok())
+        .unwrap_or_default())
+}
+
+async fn count(session: &Session, schema: &str, name: &str) -> Result<u64> {
+    let query = format!(
+        "select count(*) from only {}",
+        quote_qualified(schema, name)
+    );
+    let row = session
+        .row(&format!("count table {schema}.{name}"), &query, &[])
+        .await?;
+    number(&row, 0)
 }
 
 /// See [`super::DIGEST_ALGORITHM`].
@@ -200,19 +229,19 @@ async fn count_and_digest(
     let row = session
         .row(&format!("digest table {schema}.{name}"), &query, &[])
         .await?;
-    let count = u64::try_from(get::<i64>(&row, 0)?).unwrap_or_default();
     Ok((
-        count,
+        number(&row, 0)?,
         format!("{}/{}", get::<String>(&row, 1)?, get::<String>(&row, 2)?),
     ))
 }
 
-async fn large_objects(session: &Session) -> Result<LargeObjects> {
+async fn large_objects(session: &Session, exactness: &Exactness<'_>) -> Result<LargeObjects> {
     let row = session
         .row("count the large objects", sql::LARGE_OBJECTS, &[])
         .await?;
-    let count = u64::try_from(get::<i64>(&row, 0)?).unwrap_or_default();
-    let digest = if get(&row, 1)? {
+    let count = number(&row, 0)?;
+    let may_read: bool = get(&row, 1)?;
+    let digest = if may_read && exactness.digests_large_objects(number(&row, 2)?) {
         let row = session
             .row("digest the large objects", sql::LARGE_OBJECT_DIGEST, &[])
             .await?;

@@ -3,6 +3,7 @@
 
 mod collect;
 mod definitions;
+mod exactness;
 mod sql;
 
 use std::collections::BTreeSet;
@@ -10,6 +11,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use collect::{collect, read_sequences};
+pub(crate) use exactness::Exactness;
 
 /// How [`Relation::digest`] is made; written into the manifest, and only like is compared with like.
 ///
@@ -69,6 +71,13 @@ pub struct Properties {
     pub grants: Vec<Grant>,
     /// The schema `public`, where it exists.
     pub public_schema: Option<SchemaRights>,
+}
+
+impl Properties {
+    /// The name of its collation, whoever provides that.
+    pub fn collation(&self) -> &str {
+        self.locale.as_deref().unwrap_or(&self.collate)
+    }
 }
 
 /// Who provides a database's locale (`pg_database.datlocprovider`).
@@ -137,7 +146,8 @@ pub struct Relation {
     pub kind: RelationKind,
     /// Its own rows; only of tables, since all others are made from these.
     pub rows: Option<u64>,
-    /// See [`DIGEST_ALGORITHM`]; with `rows`.
+    /// Over the rows' values, see [`DIGEST_ALGORITHM`]; `None` for a table that was only counted, being
+    /// larger than the dump's limit.
     pub digest: Option<String>,
 }
 
@@ -188,8 +198,16 @@ pub struct SequenceValue {
 pub struct LargeObjects {
     /// How many there are.
     pub count: u64,
-    /// Over their pages, as [`DIGEST_ALGORITHM`]; `None` where we may not read them.
+    /// Over their pages, as [`DIGEST_ALGORITHM`]; `None` where they were only counted, being larger than
+    /// the dump's limit, or since we may not read them.
     pub digest: Option<String>,
+}
+
+impl LargeObjects {
+    /// Whether this tells every byte of them.
+    pub fn is_exact(&self) -> bool {
+        self.count == 0 || self.digest.is_some()
+    }
 }
 
 /// How an object is defined.
@@ -244,6 +262,18 @@ impl DatabaseState {
                 .filter_map(|grant| grant.grantee.as_deref()),
         );
         roles
+    }
+
+    /// Whether every table and the large objects have a digest. Without, two states that agree may still
+    /// differ in a value: never take them for equal.
+    pub fn is_exact(&self) -> bool {
+        self.counted_only() == 0 && self.large_objects.is_exact()
+    }
+
+    /// How many tables were only counted.
+    pub fn counted_only(&self) -> usize {
+        let counted = |relation: &&Relation| relation.rows.is_some() && relation.digest.is_none();
+        self.relations.iter().filter(counted).count()
     }
 
     /// Rows of all tables.

@@ -45,12 +45,13 @@ named (role) as ( \
   union select a.grantee from pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a where n.oid >= 16384 and n.nspacl is not null) \
 select distinct r.rolname::text from named join pg_catalog.pg_roles r on r.oid = named.role";
 
-/// Relations that a dump carries (members of extensions come with the extension), with their
-/// columns; sorted by us, since collations differ.
+/// Relations that a dump carries (members of extensions come with the extension), with their columns,
+/// tables with their size; sorted by us, since collations differ.
 pub(super) const RELATIONS: &str = "\
 select n.nspname::text, c.relname::text, c.relkind::text, \
        array(select a.attname::text from pg_catalog.pg_attribute a \
-              where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) \
+              where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped), \
+       case when c.relkind = 'r' then pg_catalog.pg_table_size(c.oid) end \
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
 where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relpersistence <> 't' \
   and n.nspname <> 'information_schema' and n.nspname !~ '^pg_' \
@@ -65,7 +66,8 @@ where c.relkind = 'S' and c.relpersistence <> 't' and n.nspname <> 'information_
                    and d.objid = c.oid and d.deptype = 'e')";
 
 pub(super) const LARGE_OBJECTS: &str = "\
-select count(*), pg_catalog.has_table_privilege('pg_catalog.pg_largeobject', 'select') from pg_catalog.pg_largeobject_metadata";
+select count(*), pg_catalog.has_table_privilege('pg_catalog.pg_largeobject', 'select'), \
+       pg_catalog.pg_relation_size('pg_catalog.pg_largeobject') from pg_catalog.pg_largeobject_metadata";
 
 /// Pages that hold nothing but zeros, and zeros at a page's end, are left out: a hole in the source
 /// is written out by the restore.

@@ -4,6 +4,8 @@
 
 mod bench;
 mod failures;
+mod marks;
+mod preflight;
 mod refusals;
 mod roundtrip;
 mod swapping;
