@@ -5,6 +5,7 @@ use pefo_core::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::server::{Session, get};
+use crate::state::{LocaleProvider, Properties};
 
 /// The first server that keeps the version of a database's collation.
 const FIRST_WITH_VERSIONS: u32 = 150_000;
@@ -36,6 +37,38 @@ impl CollationVersion {
     }
 }
 
+/// The version that a database of these `properties` would get on the session's server, as a database
+/// with the same locale has it; `None` where none does.
+pub(crate) async fn version_here(
+    session: &Session,
+    properties: &Properties,
+) -> Result<Option<String>> {
+    if session.version_num().await? < FIRST_WITH_VERSIONS {
+        return Ok(None);
+    }
+    let provider = match properties.locale_provider {
+        LocaleProvider::Libc => "c",
+        LocaleProvider::Icu => "i",
+        LocaleProvider::Builtin => "b",
+    };
+    let rows = session
+        .rows(
+            "look for the collation",
+            OF_LOCALE,
+            &[&provider, &properties.collate, &properties.locale],
+        )
+        .await?;
+    rows.first().map_or(Ok(None), |row| get(row, 0))
+}
+
 const OF_DATABASE: &str = "\
 select pg_catalog.to_jsonb(d) ->> 'datcollversion', pg_catalog.pg_database_collation_actual_version(d.oid) \
 from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()";
+
+/// The locale itself decides the version of ICU's and the server's own collations; `datcollate` that of
+/// the C library's.
+const OF_LOCALE: &str = "\
+select pg_catalog.pg_database_collation_actual_version(d.oid) from pg_catalog.pg_database d \
+where pg_catalog.to_jsonb(d) ->> 'datlocprovider' = $1::text and d.datcollate = $2::text \
+  and coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale') is not distinct from $3::text \
+limit 1";

@@ -7,6 +7,7 @@
 //! changed a little shares its blocks with the old one, which compression would undo. The wire
 //! compresses. Only `toc.dat` always differs, since it holds the time.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use pefo_core::clock::{Clock, Timestamp};
@@ -20,6 +21,7 @@ use crate::manifest::{DumpFile, DumpManifest, list_files};
 use crate::mark::CommitMark;
 use crate::name::{DatabaseName, connection_string};
 use crate::server::{Server, Session, get};
+use crate::space;
 use crate::state::{self, DIGEST_ALGORITHM, Exactness};
 use crate::tablespace::Placement;
 use crate::tools::Tools;
@@ -40,6 +42,8 @@ pub struct DumpOptions {
     /// Tables up to so many bytes, with what is stored out of line and without indexes, get a digest of
     /// every value; larger ones are only counted. Large objects alike.
     pub exact_up_to_bytes: u64,
+    /// Rules of refusals that the operator overrules.
+    pub accept: BTreeSet<String>,
     /// The disk the manifest is written to.
     pub disk: Disk,
 }
@@ -51,6 +55,7 @@ impl Default for DumpOptions {
             product_version: None,
             lock_wait_seconds: 60,
             exact_up_to_bytes: 1 << 30,
+            accept: BTreeSet::new(),
             disk: Disk::new(),
         }
     }
@@ -78,6 +83,13 @@ impl DumpOptions {
         self
     }
 
+    /// Overrules the refusal `rule`.
+    #[must_use]
+    pub fn accept(mut self, rule: impl Into<String>) -> Self {
+        self.accept.insert(rule.into());
+        self
+    }
+
     /// Sets the disk.
     #[must_use]
     pub fn disk(mut self, disk: Disk) -> Self {
@@ -90,8 +102,8 @@ impl DumpOptions {
 ///
 /// # Errors
 /// `NotFound` where the database or `pg_dump` does not exist, `Unreachable` or `Denied` by the server,
-/// the refusals `db-dump-exists`, `db-tool-older-than-server`, `db-server-unsupported`; `Child`
-/// where `pg_dump` fails.
+/// the refusals `db-dump-exists`, `db-tool-older-than-server`, `db-server-unsupported` and, which may be
+/// overruled, `db-dump-space`; `Child` where `pg_dump` fails.
 pub async fn dump(
     server: &Server,
     tools: &Tools,
@@ -148,6 +160,11 @@ async fn dump_into(
     session
         .batch("limit the wait for locks", &lock_wait)
         .await?;
+    let parent = match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    space::check_for_dump(&session, parent, options.accept.contains("db-dump-space")).await?;
 
     let snapshot = Snapshot::export(&session, clock).await?;
     let invocation = tools

@@ -1,13 +1,18 @@
 //! What a plan needs to know of the server that is restored to; read once, then pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pefo_core::Result;
 
+use crate::collation;
+use crate::derived::Derived;
 use crate::list::list_in;
 use crate::manifest::DumpManifest;
 use crate::name::DatabaseName;
+use crate::rights::{self, Right};
 use crate::server::{Server, Session, get};
+use crate::space::Space;
+use crate::tablespace;
 use crate::tools::{ToolVersion, Tools};
 
 /// Facts about the server that is restored to.
@@ -18,6 +23,8 @@ pub struct ServerFacts {
     pub version_num: u32,
     /// Whether we are a superuser there.
     pub is_superuser: bool,
+    /// What we lack for a restore; nothing for a superuser.
+    pub missing_rights: Vec<Right>,
     /// All its roles.
     pub roles: BTreeSet<String>,
     /// The extensions it could create.
@@ -26,8 +33,18 @@ pub struct ServerFacts {
     pub knows_encoding: bool,
     /// Whether it is built with ICU.
     pub has_icu: bool,
+    /// The version of the dump's collation, where a database of that locale is there to tell.
+    pub collation_version: Option<String>,
+    /// Its tablespaces, and whether we may create in them.
+    pub tablespaces: BTreeMap<String, bool>,
+    /// Where the live database lies; `None` where there is none.
+    pub live_tablespace: Option<String>,
+    /// The room on its disks.
+    pub space: Space,
     /// Its databases.
     pub databases: Vec<DatabaseName>,
+    /// Bytes of the databases that a killed run has left, which a restore drops first.
+    pub leftover_bytes: u64,
     /// Prepared transactions in the live database, by their identifier; they hold off a rename.
     pub prepared_transactions: Vec<String>,
     /// Logical replication slots and subscriptions of the live database; they would follow the old one.
@@ -49,11 +66,38 @@ impl ServerFacts {
     ) -> Result<Self> {
         let pg_restore = tools.version("pg_restore").await?;
         let session = server.maintain().await?;
-        let encoding = &manifest.state.properties.encoding;
-        let row = session.row("ask who we are", ABOUT, &[encoding]).await?;
+        let properties = &manifest.state.properties;
+        let row = session
+            .row("ask who we are", ABOUT, &[&properties.encoding])
+            .await?;
+        let is_superuser = get(&row, 0)?;
+        let missing_rights = if is_superuser {
+            Vec::new()
+        } else {
+            rights::missing(&session, database, &properties.owner).await?
+        };
+        let live_tablespace = live_tablespace(&session, database).await?;
+        let placement = &manifest.placement;
+        let elsewhere = placement.elsewhere.iter().map(|used| used.name.as_str());
+        let wanted = elsewhere
+            .chain([tablespace::DEFAULT, &placement.tablespace])
+            .chain(live_tablespace.as_deref())
+            .collect();
+        let databases = list_in(&session).await?;
+        let leftovers = Derived::of(database).leftovers()?;
         Ok(Self {
             version_num: session.version_num().await?,
-            is_superuser: get(&row, 0)?,
+            is_superuser,
+            missing_rights,
+            collation_version: collation::version_here(&session, properties).await?,
+            tablespaces: tablespaces(&session).await?,
+            space: Space::gather(&session, server, &wanted).await?,
+            live_tablespace,
+            leftover_bytes: databases
+                .iter()
+                .filter(|database| leftovers.contains(&database.name))
+                .filter_map(|database| database.size_bytes)
+                .sum(),
             knows_encoding: get(&row, 1)?,
             has_icu: get(&row, 2)?,
             roles: names(&session, "select rolname::text from pg_catalog.pg_roles").await?,
@@ -62,8 +106,7 @@ impl ServerFacts {
                 "select name::text from pg_catalog.pg_available_extensions",
             )
             .await?,
-            databases: list_in(&session)
-                .await?
+            databases: databases
                 .into_iter()
                 .map(|database| database.name)
                 .collect(),
@@ -82,6 +125,23 @@ select (select rolsuper from pg_catalog.pg_roles where rolname = current_user), 
 async fn names(session: &Session, query: &str) -> Result<BTreeSet<String>> {
     let rows = session.rows("read the server's facts", query, &[]).await?;
     rows.iter().map(|row| get(row, 0)).collect()
+}
+
+async fn tablespaces(session: &Session) -> Result<BTreeMap<String, bool>> {
+    let query = "select t.spcname::text, pg_catalog.has_tablespace_privilege(t.oid, 'create') from pg_catalog.pg_tablespace t";
+    let rows = session.rows("list the tablespaces", query, &[]).await?;
+    rows.iter()
+        .map(|row| Ok((get(row, 0)?, get(row, 1)?)))
+        .collect()
+}
+
+async fn live_tablespace(session: &Session, database: &DatabaseName) -> Result<Option<String>> {
+    let query = "select t.spcname::text from pg_catalog.pg_database d \
+                 join pg_catalog.pg_tablespace t on t.oid = d.dattablespace where d.datname = $1::text::name";
+    let rows = session
+        .rows("look where it lies", query, &[&database.as_str()])
+        .await?;
+    rows.first().map(|row| get(row, 0)).transpose()
 }
 
 /// Prepared transactions in `database`, which no termination of sessions removes.

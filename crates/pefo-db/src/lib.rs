@@ -48,7 +48,9 @@ mod passfile;
 mod plan;
 mod properties;
 mod restore;
+mod rights;
 mod server;
+mod space;
 mod state;
 mod swap;
 mod tablespace;
@@ -68,7 +70,9 @@ pub use plan::{RestoreOptions, RestorePlan, plan_restore};
 pub use restore::{
     RestoreOutcome, RestoreReport, StepTime, VerifyReport, drill, execute, restore, verify,
 };
+pub use rights::Right;
 pub use server::{Host, Server};
+pub use space::{Disks, Space, Volume};
 pub use state::{
     DIGEST_ALGORITHM, DatabaseState, Definition, Extension, Grant, LargeObjects, LocaleProvider,
     Properties, Relation, RelationKind, SchemaRights, Sequence, SequenceValue, Settings,

@@ -3,16 +3,19 @@
 //! A gate that an operator may overrule is overruled by its name ([`RestoreOptions::accept`]) and the
 //! plan records that it was; those that cannot be are certain to fail later, or worse.
 
+mod gates;
+
 use std::collections::BTreeSet;
 
-use pefo_core::{Error, Result};
+use pefo_core::Result;
 use serde::Serialize;
 
-use crate::derived::{Derived, Purpose};
+use crate::derived::Derived;
 use crate::facts::ServerFacts;
-use crate::manifest::{DumpManifest, first_few};
+use crate::manifest::DumpManifest;
 use crate::name::DatabaseName;
-use crate::state::{DIGEST_ALGORITHM, LocaleProvider};
+use crate::space::Space;
+use gates::Gates;
 
 /// How a restore is done.
 #[derive(Debug, Clone)]
@@ -87,6 +90,10 @@ pub struct RestorePlan {
     pub database: DatabaseName,
     /// Where the dump is restored and checked first.
     pub shadow: DatabaseName,
+    /// The tablespace it is made in; `None` for the server's default.
+    pub tablespace: Option<String>,
+    /// Whether all goes to that tablespace, since the server lacks another that the dump uses.
+    pub without_tablespaces: bool,
     /// Whether the live database exists already.
     pub replaces: bool,
     /// Left by a run that was killed; dropped first.
@@ -99,10 +106,14 @@ pub struct RestorePlan {
     pub tables: usize,
     /// Rows to restore.
     pub rows: u64,
+    /// Of the tables, those that will be compared by their number of rows only.
+    pub counted_only: usize,
     /// Bytes the database has on the active.
     pub size_bytes: u64,
     /// Refusals that were overruled, with what they said.
     pub accepted: Vec<String>,
+    /// What stops nobody and is good to know, for people.
+    pub notes: Vec<String>,
     /// The major version of the server.
     #[serde(skip)]
     pub(crate) server_major: u32,
@@ -120,15 +131,30 @@ impl RestorePlan {
             .map(|name| format!("drop {name}, left by a killed run"))
             .collect();
         let properties = &self.manifest.state.properties;
+        let tablespace = self.tablespace.as_ref();
         steps.push(format!(
-            "create {} (owner {}, {}, {})",
-            self.shadow, properties.owner, properties.encoding, properties.collate
+            "create {} (owner {}, {}, {}{})",
+            self.shadow,
+            properties.owner,
+            properties.encoding,
+            properties.collate,
+            tablespace.map_or_else(String::new, |name| format!(", tablespace {name}"))
         ));
+        let here = if self.without_tablespaces {
+            ", all in its own tablespace"
+        } else {
+            ""
+        };
         steps.push(format!(
-            "restore {} tables with {} rows into it, {} at once",
+            "restore {} tables with {} rows into it, {} at once{here}",
             self.tables, self.rows, self.jobs
         ));
-        steps.push("compare every count, digest and sequence with the manifest".to_owned());
+        steps.push(match self.counted_only {
+            0 => "compare every count, digest and sequence with the manifest".to_owned(),
+            counted => format!(
+                "compare every count, digest and sequence with the manifest; of {counted} tables the count only"
+            ),
+        });
         steps.push(
             "set settings, grants, comment and the rights on the schema public as on the active"
                 .to_owned(),
@@ -154,187 +180,67 @@ impl RestorePlan {
 /// # Errors
 /// Refusals by rule: `db-derived-name`, `db-digest-unknown`, `db-server-older`,
 /// `db-tool-older-than-dump`, `db-role-missing`, `db-extension-missing`, `db-encoding-missing`,
-/// `db-locale-missing`, `db-prepared-transactions`; and, which may be overruled, `db-other-database`,
-/// `db-product-version`, `db-replicated`, `db-not-superuser`.
+/// `db-locale-missing`, `db-prepared-transactions`, `db-rights`; and, which may be overruled,
+/// `db-other-database`, `db-product-version`, `db-replicated`, `db-not-superuser`,
+/// `db-tablespace-missing`, `db-space`.
 pub fn plan_restore(
     manifest: &DumpManifest,
     facts: &ServerFacts,
     database: &DatabaseName,
     options: &RestoreOptions,
 ) -> Result<RestorePlan> {
-    let mut gates = Gates {
-        accept: &options.accept,
-        accepted: Vec::new(),
-    };
-    if Purpose::of(database) != Purpose::Ordinary {
-        let message =
-            format!("{database} is a name of pefo's own for a database beside a live one");
-        return Err(Error::refused("db-derived-name", message).hint("name the live database"));
-    }
-    if manifest.digest_algorithm != DIGEST_ALGORITHM {
-        let message = format!(
-            "the dump was digested by {:?}, this program knows {DIGEST_ALGORITHM:?}",
-            manifest.digest_algorithm
-        );
-        return Err(Error::refused("db-digest-unknown", message)
-            .hint("run the same version of pefo on both masters"));
-    }
-    let server_major = facts.version_num / 10_000;
-    versions(manifest, facts, server_major)?;
-    contents(manifest, facts)?;
-    if !facts.prepared_transactions.is_empty() {
-        let message = format!(
-            "{database} has prepared transactions: {}",
-            first_few(&facts.prepared_transactions)
-        );
-        return Err(Error::refused("db-prepared-transactions", message)
-            .hint("commit or roll back each of them by name in that database"));
-    }
-    if manifest.database != *database {
-        let message = format!("the dump is of {}, not of {database}", manifest.database);
-        gates.overrulable(Error::refused("db-other-database", message))?;
-    }
-    if let Some(here) = &options.product_version
-        && manifest.product_version.as_ref() != Some(here)
-    {
-        let there = manifest.product_version.as_deref().unwrap_or("unknown");
-        let message = format!("the dump is from product version {there}, this master has {here}");
-        gates.overrulable(
-            Error::refused("db-product-version", message)
-                .hint("upgrade both masters to the same version first"),
-        )?;
-    }
-    if !facts.replication.is_empty() {
-        let message = format!(
-            "{database} takes part in logical replication: {}",
-            first_few(&facts.replication)
-        );
-        gates
-            .overrulable(Error::refused("db-replicated", message).hint(
-                "is this a replica of the product's own? they would follow the old database",
-            ))?;
-    }
-    if !facts.is_superuser {
-        let message = "we are no superuser on the server, and can neither set every owner nor end every session";
-        gates.overrulable(
-            Error::refused("db-not-superuser", message)
-                .hint("set [database] user and run_as to the superuser"),
-        )?;
-    }
+    let mut gates = Gates::new(manifest, facts, database, &options.accept);
+    gates.names()?;
+    gates.versions()?;
+    gates.contents()?;
+    gates.live_database()?;
+    gates.product(options.product_version.as_deref())?;
+    let layout = gates.tablespaces()?;
+    gates.rights(&layout)?;
+    gates.room(&layout)?;
 
+    let mut notes = Vec::new();
+    if let Space::Unknown(why) = &facts.space {
+        notes.push(format!(
+            "whether the server has room for the restore is not known: {why}"
+        ));
+    }
+    notes.extend(other_collation(manifest, facts));
     let derived = Derived::of(database);
-    let shadow = derived.shadow()?;
-    let leftovers = [shadow.clone(), derived.swapping()?, derived.drill()?];
     Ok(RestorePlan {
         database: database.clone(),
         replaces: facts.databases.contains(database),
-        leftovers: leftovers
+        leftovers: derived
+            .leftovers()?
             .into_iter()
             .filter(|name| facts.databases.contains(name))
             .collect(),
-        shadow,
+        shadow: derived.shadow()?,
+        tablespace: layout.tablespace(),
+        without_tablespaces: layout.is_flat,
         jobs: options.jobs.max(1),
         keep_previous: options.keep_previous,
         tables: manifest.state.tables(),
         rows: manifest.state.rows(),
+        counted_only: manifest.state.counted_only(),
         size_bytes: manifest.size_bytes,
-        accepted: gates.accepted,
-        server_major,
+        accepted: gates.into_accepted(),
+        notes,
+        server_major: facts.version_num / 10_000,
         manifest: manifest.clone(),
     })
 }
 
-struct Gates<'a> {
-    accept: &'a BTreeSet<String>,
-    accepted: Vec<String>,
-}
-
-impl Gates<'_> {
-    fn overrulable(&mut self, refusal: Error) -> Result<()> {
-        match refusal.rule() {
-            Some(rule) if self.accept.contains(rule) => {
-                self.accepted.push(refusal.to_string());
-                Ok(())
-            }
-            _ => Err(refusal),
-        }
-    }
-}
-
-fn versions(manifest: &DumpManifest, facts: &ServerFacts, server_major: u32) -> Result<()> {
-    let newest = manifest.server_major().max(manifest.pg_dump.major);
-    if server_major < newest {
-        let message = format!(
-            "the server is PostgreSQL {server_major}, the dump is of {} by pg_dump {}",
-            manifest.server_major(),
-            manifest.pg_dump.major
-        );
-        return Err(Error::refused("db-server-older", message)
-            .hint("a dump loads into the same major version or a newer one: upgrade this server"));
-    }
-    if facts.pg_restore.major < manifest.pg_dump.major {
-        let message = format!(
-            "{} is older than the pg_dump {} of the dump",
-            facts.pg_restore.text, manifest.pg_dump.major
-        );
-        return Err(
-            Error::refused("db-tool-older-than-dump", message).hint(format!(
-                "install postgresql-client-{}, or set [database] bin_dir",
-                manifest.pg_dump.major
-            )),
-        );
-    }
-    Ok(())
-}
-
-fn contents(manifest: &DumpManifest, facts: &ServerFacts) -> Result<()> {
-    let properties = &manifest.state.properties;
-    let roles = manifest.state.required_roles();
-    let missing: Vec<String> = roles
-        .into_iter()
-        .filter(|role| !facts.roles.contains(*role))
-        .map(str::to_owned)
-        .collect();
-    if !missing.is_empty() {
-        let message = format!(
-            "the server lacks roles that the dump needs: {}",
-            missing.join(", ")
-        );
-        return Err(Error::refused("db-role-missing", message)
-            .hint("create them as on the active (pg_dumpall --roles-only shows how); a dump holds no roles"));
-    }
-    let extensions = manifest
-        .state
-        .extensions
-        .iter()
-        .map(|extension| &extension.name);
-    let missing: Vec<String> = extensions
-        .filter(|name| !facts.extensions.contains(*name))
-        .cloned()
-        .collect();
-    if !missing.is_empty() {
-        let message = format!(
-            "the server cannot create the extensions {}",
-            missing.join(", ")
-        );
-        return Err(Error::refused("db-extension-missing", message)
-            .hint("install their package (Debian: postgresql-contrib) on this master"));
-    }
-    if !facts.knows_encoding {
-        let message = format!(
-            "the server does not know the encoding {}",
-            properties.encoding
-        );
-        return Err(Error::refused("db-encoding-missing", message));
-    }
-    if properties.locale_provider == LocaleProvider::Icu && !facts.has_icu {
-        let message = format!(
-            "the dump's locale {} is of ICU, which the server is built without",
-            properties.locale.as_deref().unwrap_or("")
-        );
-        return Err(Error::refused("db-locale-missing", message));
-    }
-    Ok(())
+/// A restore builds every index anew, so another version harms none of them.
+fn other_collation(manifest: &DumpManifest, facts: &ServerFacts) -> Option<String> {
+    let there = manifest.collation_version.actual.as_ref()?;
+    let here = facts.collation_version.as_ref()?;
+    (here != there).then(|| {
+        format!(
+            "the collation {} has version {here} here and {there} on the active: texts may sort otherwise",
+            manifest.state.properties.collation()
+        )
+    })
 }
 
 #[cfg(test)]

@@ -17,10 +17,12 @@ const NAME_LISTS: [&str; 6] = [
     "unix_socket_directories",
 ];
 
-/// `CREATE DATABASE` of an empty database with the locale, encoding and owner of `properties`.
+/// `CREATE DATABASE` of an empty database with the locale, encoding and owner of `properties`, in
+/// `tablespace`, `None` being the server's default.
 pub(crate) fn create_database(
     name: &DatabaseName,
     properties: &Properties,
+    tablespace: Option<&str>,
     server_major: u32,
 ) -> String {
     let mut sql = format!(
@@ -31,6 +33,9 @@ pub(crate) fn create_database(
         quote_literal(&properties.collate),
         quote_literal(&properties.ctype),
     );
+    if let Some(tablespace) = tablespace {
+        sql.push_str(&format!(" tablespace {}", quote_identifier(tablespace)));
+    }
     if server_major >= 15 {
         let locale = quote_literal(properties.locale.as_deref().unwrap_or_default());
         sql.push_str(&match properties.locale_provider {
@@ -164,10 +169,10 @@ mod tests {
             .values
             .push("my.var=it's \\ 1".to_owned());
         let name = DatabaseName::new("a\"b").unwrap();
-        let mut lines = vec![create_database(&name, &properties, 15)];
+        let mut lines = vec![create_database(&name, &properties, Some("fast disk"), 15)];
         lines.extend(statements(&name, &properties));
         insta::assert_snapshot!(lines.join("\n"), @r#"
-        create database "a""b" template template0 owner "pe-rbac" encoding 'UTF8' lc_collate 'C.UTF-8' lc_ctype 'C.UTF-8' locale_provider libc
+        create database "a""b" template template0 owner "pe-rbac" encoding 'UTF8' lc_collate 'C.UTF-8' lc_ctype 'C.UTF-8' tablespace "fast disk" locale_provider libc
         alter database "a""b" connection limit -1
         comment on database "a""b" is 'it''s ours'
         alter database "a""b" set "search_path" to 'rbac', 'public'

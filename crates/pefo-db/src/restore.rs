@@ -325,12 +325,12 @@ impl<'a> Run<'a> {
             taken_at: plan.manifest.taken_at,
             tables: plan.tables,
             rows: plan.rows,
-            counted_only: plan.manifest.state.counted_only(),
+            counted_only: plan.counted_only,
             swap: self.swap,
             leftovers_dropped: self.leftovers_dropped,
             pruned: self.pruned,
             accepted: plan.accepted.clone(),
-            notes: self.notes,
+            notes: plan.notes.iter().cloned().chain(self.notes).collect(),
             steps: self.steps,
         }
     }
@@ -379,7 +379,8 @@ impl<'a> Run<'a> {
     ) -> Result<()> {
         let properties = &plan.manifest.state.properties;
         self.step("create");
-        let create = properties::create_database(shadow, properties, plan.server_major);
+        let tablespace = plan.tablespace.as_deref();
+        let create = properties::create_database(shadow, properties, tablespace, plan.server_major);
         maintenance
             .raw_batch(&create)
             .await
@@ -393,7 +394,7 @@ impl<'a> Run<'a> {
             .await?;
 
         self.step("load");
-        let invocation = tools
+        let mut invocation = tools
             .invocation("pg_restore", server)
             // What this loads is not live, and the swap's own commit makes all of it durable.
             .env("PGOPTIONS", "-c synchronous_commit=off")
@@ -401,8 +402,11 @@ impl<'a> Run<'a> {
             .arg(format!("--jobs={}", plan.jobs))
             .arg("--exit-on-error")
             .arg("--no-subscriptions")
-            .arg(format!("--dbname={}", connection_string(shadow)))
-            .arg(dir);
+            .arg(format!("--dbname={}", connection_string(shadow)));
+        if plan.without_tablespaces {
+            invocation = invocation.arg("--no-tablespaces");
+        }
+        let invocation = invocation.arg(dir);
         tools
             .run(invocation.clone())
             .await?
