@@ -7,11 +7,17 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use pefo_core::clock::SystemClock;
+use pefo_core::launch::DirectLauncher;
+use pefo_core::progress::Silent;
+use pefo_db::{DatabaseName, DumpOptions, Server, Tools};
 use pefo_testkit::ca::{CaOptions, TestCa, copy_tree};
 use pefo_testkit::child::Child;
-use pefo_testkit::wait;
+use pefo_testkit::postgres::{Cluster, ClusterOptions};
+use pefo_testkit::{skip, wait};
 use serde_json::json;
 
 /// Longer than anything takes here.
@@ -99,4 +105,60 @@ fn two_classifiers_differ_by_what_the_map_leaves() {
     assert!(told.contains("motd"), "{told}");
     assert!(!told.contains("puppet_master_host"), "{told}");
     assert!(told.contains("\nstill there: "), "{told}");
+}
+
+#[test]
+fn a_dump_is_restored_beside_the_live_database_and_swapped_in_on_request() {
+    let Some(cluster) = skip::need(Cluster::start_with(&ClusterOptions::default())) else {
+        return;
+    };
+    cluster.sql("postgres", "create database live").unwrap();
+    cluster
+        .sql("live", "create table t as select 1 as version")
+        .unwrap();
+    let dump = tempfile::tempdir().unwrap();
+    let dir = dump.path().join("dump");
+    let server = Server::on_socket(cluster.socket_dir(), cluster.superuser()).port(cluster.port());
+    let tools = Tools::new(Arc::new(DirectLauncher::default()));
+    let (name, options) = (DatabaseName::new("live").unwrap(), DumpOptions::default());
+    let dumping = pefo_db::dump(
+        &server,
+        &tools,
+        &name,
+        &dir,
+        &options,
+        &SystemClock,
+        &Silent,
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(dumping).unwrap();
+    cluster.sql("live", "update t set version = 2").unwrap();
+    let restore = |more: &[&str]| {
+        let mut command = example("db_restore");
+        command
+            .arg(cluster.socket_dir())
+            .arg(cluster.port().to_string());
+        prints(
+            command
+                .args([cluster.superuser(), "live"])
+                .arg(&dir)
+                .args(more),
+        )
+    };
+    let version = || {
+        cluster
+            .query_text("live", "select version from t")
+            .unwrap()
+            .trim()
+            .to_owned()
+    };
+    let told = restore(&[]);
+    assert!(told.contains("live was not touched"), "{told}");
+    assert_eq!(version(), "2");
+    let told = restore(&["--swap"]);
+    assert!(told.contains("live is live, unreachable for "), "{told}");
+    assert_eq!(version(), "1");
 }

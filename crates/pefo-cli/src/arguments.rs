@@ -76,6 +76,15 @@ pub struct DryRun {
     pub dry_run: bool,
 }
 
+impl From<&DryRun> for Change {
+    fn from(dry_run: &DryRun) -> Self {
+        Self {
+            dry_run: dry_run.dry_run,
+            accept: Vec::new(),
+        }
+    }
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -253,14 +262,20 @@ pub enum Db {
     Dump {
         /// Database names.
         names: Vec<String>,
-        /// Dry run.
+        /// Dump even where nothing was committed since the last.
+        #[arg(long)]
+        force: bool,
+        /// Dry run and overruled gates.
         #[command(flatten)]
-        dry_run: DryRun,
+        change: Change,
     },
     /// On the active: dump and send to every peer.
     Push {
         /// Database names.
         names: Vec<String>,
+        /// Dump even where nothing was committed since the last.
+        #[arg(long)]
+        force: bool,
         /// Dry run and overruled gates.
         #[command(flatten)]
         change: Change,
@@ -272,6 +287,29 @@ pub enum Db {
         /// Dry run and overruled gates.
         #[command(flatten)]
         change: Change,
+    },
+    /// On the passive: bring the previous database back; the one that was live is kept in turn.
+    Rollback {
+        /// The database.
+        name: String,
+        /// Dry run.
+        #[command(flatten)]
+        dry_run: DryRun,
+    },
+    /// On the passive: restore the newest dump into scratch, check it, time it, drop it; the live database is
+    /// not touched.
+    Drill {
+        /// Database names.
+        names: Vec<String>,
+        /// Dry run and overruled gates.
+        #[command(flatten)]
+        change: Change,
+    },
+    /// On the passive: compare the live database with the newest manifest from the active; each table that
+    /// differs is named. Answers as monitoring plugins do.
+    Verify {
+        /// Database names.
+        names: Vec<String>,
     },
     /// The server's databases; those that stand in no configuration are marked.
     List,

@@ -125,6 +125,20 @@ impl Report {
         self
     }
 
+    /// What several that were asked have answered, and why others have not; failed where none has.
+    pub fn asked(details: Value, text: String, mut errors: Vec<Error>, any: bool) -> Self {
+        if any || errors.is_empty() {
+            return Self::ok(details, text).partial(errors);
+        }
+        let mut report = Self {
+            details,
+            text,
+            ..Self::failed(errors.remove(0))
+        };
+        report.errors.extend(errors);
+        report
+    }
+
     /// With what went wrong; some of it was done.
     #[must_use]
     pub fn partial(mut self, errors: Vec<Error>) -> Self {

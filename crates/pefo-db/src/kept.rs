@@ -4,7 +4,7 @@ use pefo_core::clock::Clock;
 use pefo_core::{Error, ErrorKind, Result};
 
 use crate::derived::Derived;
-use crate::list::list_in;
+use crate::list::names_in;
 use crate::name::DatabaseName;
 use crate::restore::{drop_database, lock};
 use crate::server::{Server, Session};
@@ -18,13 +18,11 @@ pub async fn kept(server: &Server, database: &DatabaseName) -> Result<Vec<Databa
     kept_in(&server.maintain().await?, database).await
 }
 
-async fn kept_in(session: &Session, database: &DatabaseName) -> Result<Vec<DatabaseName>> {
-    let names: Vec<DatabaseName> = list_in(session)
-        .await?
-        .into_iter()
-        .map(|database| database.name)
-        .collect();
-    Ok(Derived::of(database).kept_among(&names))
+pub(crate) async fn kept_in(
+    session: &Session,
+    database: &DatabaseName,
+) -> Result<Vec<DatabaseName>> {
+    Ok(Derived::of(database).kept_among(&names_in(session).await?))
 }
 
 /// Drops all but the newest `keep`; never the live one, whose name is no kept one's.
@@ -52,11 +50,7 @@ pub async fn rollback(
     clock: &dyn Clock,
 ) -> Result<SwapReport> {
     let maintenance = lock(server, database).await?;
-    let names: Vec<DatabaseName> = list_in(&maintenance)
-        .await?
-        .into_iter()
-        .map(|database| database.name)
-        .collect();
+    let names = names_in(&maintenance).await?;
     let derived = Derived::of(database);
     let kept = derived.kept_among(&names);
     let Some(newest) = kept.first() else {

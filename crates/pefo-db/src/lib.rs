@@ -37,6 +37,7 @@
 mod collation;
 mod compare;
 mod derived;
+mod drill;
 mod dump;
 mod facts;
 mod kept;
@@ -46,6 +47,7 @@ mod mark;
 mod name;
 mod passfile;
 mod plan;
+mod prepared;
 mod properties;
 mod restore;
 mod rights;
@@ -55,10 +57,12 @@ mod state;
 mod swap;
 mod tablespace;
 mod tools;
+mod verify;
 
 pub use collation::CollationVersion;
 pub use compare::{Difference, DifferenceKind, compare};
 pub use derived::Purpose;
+pub use drill::{DrillReport, drill};
 pub use dump::{DumpOptions, dump};
 pub use facts::ServerFacts;
 pub use kept::{kept, rollback};
@@ -67,9 +71,8 @@ pub use manifest::{DumpFile, DumpManifest};
 pub use mark::{CommitMark, is_unchanged_since};
 pub use name::{DatabaseName, MAX_IDENTIFIER_BYTES};
 pub use plan::{RestoreOptions, RestorePlan, plan_restore};
-pub use restore::{
-    RestoreOutcome, RestoreReport, StepTime, VerifyReport, drill, execute, restore, verify,
-};
+pub use prepared::{Prepared, discard, is_swapped_in, prepare, swap_back, swap_in};
+pub use restore::{RestoreOutcome, RestoreReport, StepTime, execute, restore, unchanged};
 pub use rights::Right;
 pub use server::{Host, Server};
 pub use space::{Disks, Space, Volume};
@@ -80,3 +83,4 @@ pub use state::{
 pub use swap::SwapReport;
 pub use tablespace::{Placement, TablespaceUse};
 pub use tools::{ToolVersion, Tools};
+pub use verify::{VerifyReport, verify};

@@ -63,6 +63,15 @@ pub(crate) async fn list_in(session: &Session) -> Result<Vec<DatabaseInfo>> {
     Ok(databases)
 }
 
+/// All names, in no order; sizes would cost a look at every file.
+pub(crate) async fn names_in(session: &Session) -> Result<Vec<DatabaseName>> {
+    let query = "select datname::text from pg_catalog.pg_database";
+    let rows = session.rows("list the databases", query, &[]).await?;
+    rows.iter()
+        .map(|row| DatabaseName::new(get::<String>(row, 0)?))
+        .collect()
+}
+
 const LIST: &str = "\
 select d.datname::text, pg_catalog.pg_get_userbyid(d.datdba)::text, pg_catalog.pg_encoding_to_char(d.encoding)::text, \
        d.datcollate::text, d.datctype::text, \

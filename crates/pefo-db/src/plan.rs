@@ -29,6 +29,9 @@ pub struct RestoreOptions {
     pub product_version: Option<String>,
     /// Restore even where the live database equals the dump.
     pub even_if_unchanged: bool,
+    /// This very dump was restored before: where some tables are only counted, equal counts then tell that
+    /// it still stands.
+    pub was_restored: bool,
     /// Rules of refusals that the operator overrules.
     pub accept: BTreeSet<String>,
 }
@@ -40,6 +43,7 @@ impl Default for RestoreOptions {
             keep_previous: 1,
             product_version: None,
             even_if_unchanged: false,
+            was_restored: false,
             accept: BTreeSet::new(),
         }
     }
@@ -71,6 +75,13 @@ impl RestoreOptions {
     #[must_use]
     pub fn even_if_unchanged(mut self, yes: bool) -> Self {
         self.even_if_unchanged = yes;
+        self
+    }
+
+    /// Says whether this very dump was restored before.
+    #[must_use]
+    pub fn was_restored(mut self, yes: bool) -> Self {
+        self.was_restored = yes;
         self
     }
 

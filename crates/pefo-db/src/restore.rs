@@ -4,29 +4,32 @@
 //! says; and whoever dies at any step leaves the live database whole and open. What a killed run
 //! leaves is a shadow, which the next run drops.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use pefo_core::clock::{Clock, Timestamp};
 use pefo_core::progress::Progress;
 use pefo_core::{Error, ErrorKind, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::compare::{Difference, compare};
+use crate::compare::compare;
 use crate::derived::Derived;
 use crate::facts::ServerFacts;
 use crate::kept::prune;
-use crate::list::list_in;
+use crate::list::names_in;
 use crate::manifest::{DumpManifest, first_few};
 use crate::name::{DatabaseName, connection_string};
 use crate::plan::{RestoreOptions, RestorePlan, plan_restore};
+use crate::prepared::{prepare_in, swap_in_with};
 use crate::properties;
 use crate::server::{Server, Session, describe, get};
 use crate::state::{self, Exactness};
-use crate::swap::{Swap, SwapReport};
+use crate::swap::SwapReport;
 use crate::tools::Tools;
+use crate::verify::verify;
 
 /// What a restore did.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RestoreReport {
     /// Whether anything was done.
@@ -56,11 +59,13 @@ pub struct RestoreReport {
 }
 
 /// Whether a restore did anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RestoreOutcome {
     /// The live database was replaced, or made.
     Restored,
+    /// A shadow stands verified, and the live database is as it was.
+    Prepared,
     /// The live database held exactly this already.
     Unchanged,
     /// A drill: restored, checked and dropped again.
@@ -68,10 +73,10 @@ pub enum RestoreOutcome {
 }
 
 /// How long a step took.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepTime {
     /// The step, as [`Progress::begin`] names it.
-    pub step: &'static str,
+    pub step: Cow<'static, str>,
     /// Milliseconds.
     pub ms: u64,
 }
@@ -93,81 +98,46 @@ pub async fn restore(
     let manifest = DumpManifest::read(dir)?;
     let facts = ServerFacts::gather(server, tools, &manifest, database).await?;
     let plan = plan_restore(&manifest, &facts, database, options)?;
-    if plan.replaces && !options.even_if_unchanged {
-        let compared = verify(server, database, &manifest, progress).await?;
-        if compared.proves_equal() {
-            return Ok(Run::new(clock, progress).report(&plan, RestoreOutcome::Unchanged));
-        }
-    }
-    execute(server, tools, &plan, dir, clock, progress).await
-}
-
-/// What a comparison of a live database with a manifest found.
-#[derive(Debug, Clone, Serialize)]
-#[non_exhaustive]
-pub struct VerifyReport {
-    /// The database.
-    pub database: DatabaseName,
-    /// When the dump's snapshot was taken.
-    pub taken_at: Timestamp,
-    /// Tables compared.
-    pub tables: usize,
-    /// Rows the manifest has.
-    pub rows: u64,
-    /// Of the tables, those compared by their number of rows only.
-    pub counted_only: usize,
-    /// Whether every table and the large objects were compared by their values.
-    pub is_exact: bool,
-    /// Whether definitions were compared: only within one major version of PostgreSQL.
-    pub definitions_compared: bool,
-    /// Every difference; none means equal as far as was compared.
-    pub differences: Vec<Difference>,
-}
-
-impl VerifyReport {
-    /// Whether the live database is what was dumped, in every value and definition.
-    pub fn proves_equal(&self) -> bool {
-        self.differences.is_empty() && self.is_exact && self.definitions_compared
+    match unchanged(server, &plan, options, clock, progress).await? {
+        Some(report) => Ok(report),
+        None => execute(server, tools, &plan, dir, clock, progress).await,
     }
 }
 
-/// Compares the live `database` with a manifest and names every table that differs.
+/// The report of a restore that has nothing to do, where the live database holds exactly this already; what
+/// a killed run has left is cleared up.
 ///
 /// # Errors
-/// `NotFound`, `Unreachable` or `Denied` by the server.
-pub async fn verify(
+/// As [`verify`]; `Locked` where another run restores the same database.
+pub async fn unchanged(
     server: &Server,
-    database: &DatabaseName,
-    manifest: &DumpManifest,
+    plan: &RestorePlan,
+    options: &RestoreOptions,
+    clock: &dyn Clock,
     progress: &dyn Progress,
-) -> Result<VerifyReport> {
-    progress.begin("verify", Some(manifest.state.relations.len() as u64), None);
-    let session = server.connect(database).await?;
-    let same_major = session.version_num().await? / 10_000 == manifest.server_major();
-    session
-        .batch(
-            "begin the snapshot",
-            "begin isolation level repeatable read read only",
-        )
-        .await?;
-    let exactness = Exactness::of(&manifest.state);
-    let found = state::collect(&session, &exactness, progress).await?;
-    session.close().await;
-    progress.end();
-    Ok(VerifyReport {
-        database: database.clone(),
-        taken_at: manifest.taken_at,
-        tables: manifest.state.tables(),
-        rows: manifest.state.rows(),
-        counted_only: manifest.state.counted_only(),
-        // We may lack the right to read large objects here.
-        is_exact: manifest.state.is_exact() && found.large_objects.is_exact(),
-        definitions_compared: same_major,
-        differences: compare(&manifest.state, &found, same_major),
-    })
+) -> Result<Option<RestoreReport>> {
+    if !plan.replaces || options.even_if_unchanged {
+        return Ok(None);
+    }
+    let compared = verify(server, &plan.database, &plan.manifest, progress).await?;
+    // Equal counts alone do not tell that nothing changed, but where this dump was restored, that it stands.
+    let still_stands = options.was_restored && compared.differences.is_empty();
+    if !compared.proves_equal() && !still_stands {
+        return Ok(None);
+    }
+    // A run that was killed after its swap has had no time to clear up.
+    let maintenance = lock(server, &plan.database).await?;
+    let mut run = Run::new(clock, progress);
+    run.drop_leftovers(&maintenance, &plan.database).await?;
+    let mut report = run.report(plan, RestoreOutcome::Unchanged);
+    report
+        .pruned
+        .extend(prune(&maintenance, &plan.database, plan.keep_previous).await?);
+    Ok(Some(report))
 }
 
-/// Carries out `plan` with the dump in `dir`.
+/// Carries out `plan` with the dump in `dir`: [`prepare`](crate::prepare) and
+/// [`swap_in`](crate::swap_in), for whoever has nothing to do between them.
 ///
 /// # Errors
 /// The refusals `db-dump-damaged`, `db-locale-missing`, `db-verify-mismatch` (naming the tables) and
@@ -181,63 +151,9 @@ pub async fn execute(
     clock: &dyn Clock,
     progress: &dyn Progress,
 ) -> Result<RestoreReport> {
-    let mut run = Run::new(clock, progress);
     let maintenance = lock(server, &plan.database).await?;
-    run.prepare(server, tools, plan, dir, &plan.shadow, &maintenance)
-        .await?;
-
-    run.step("swap");
-    let databases: Vec<DatabaseName> = list_in(&maintenance)
-        .await?
-        .into_iter()
-        .map(|database| database.name)
-        .collect();
-    let derived = Derived::of(&plan.database);
-    let kept = if databases.contains(&plan.database) {
-        Some(derived.kept(clock.now(), &databases)?)
-    } else {
-        None
-    };
-    let between = derived.swapping()?;
-    let swap = Swap {
-        live: &plan.database,
-        incoming: &plan.shadow,
-        between: &between,
-        kept: kept.as_ref(),
-    };
-    run.swap = Some(swap.execute(server, clock).await?);
-
-    run.step("prune");
-    match prune(&maintenance, &plan.database, plan.keep_previous).await {
-        Ok(pruned) => run.pruned = pruned,
-        // The restore has succeeded; a database too many is told, not a failure.
-        Err(error) => run.notes.push(format!("not pruned: {error}")),
-    }
-    run.end_step();
-    Ok(run.report(plan, RestoreOutcome::Restored))
-}
-
-/// Restores the dump in `dir` into a scratch database, checks it as [`execute`] would, and drops it:
-/// proof that the dump is good, with the live database untouched.
-///
-/// # Errors
-/// Those of [`execute`] up to the swap.
-pub async fn drill(
-    server: &Server,
-    tools: &Tools,
-    plan: &RestorePlan,
-    dir: &Path,
-    clock: &dyn Clock,
-    progress: &dyn Progress,
-) -> Result<RestoreReport> {
-    let mut run = Run::new(clock, progress);
-    let scratch = Derived::of(&plan.database).drill()?;
-    let maintenance = lock(server, &plan.database).await?;
-    run.prepare(server, tools, plan, dir, &scratch, &maintenance)
-        .await?;
-    drop_database(&maintenance, &scratch).await?;
-    run.end_step();
-    Ok(run.report(plan, RestoreOutcome::Drilled))
+    let prepared = prepare_in(&maintenance, server, tools, plan, dir, clock, progress).await?;
+    swap_in_with(&maintenance, server, prepared, clock, progress).await
 }
 
 /// A session on the maintenance database that holds the lock on restores of `database`; it dies with
@@ -277,48 +193,50 @@ pub(crate) async fn drop_database(session: &Session, name: &DatabaseName) -> Res
 }
 
 /// One run's record.
-struct Run<'a> {
+pub(crate) struct Run<'a> {
     clock: &'a dyn Clock,
     progress: &'a dyn Progress,
     current: Option<(&'static str, Timestamp)>,
     steps: Vec<StepTime>,
     leftovers_dropped: Vec<DatabaseName>,
-    pruned: Vec<DatabaseName>,
     notes: Vec<String>,
-    swap: Option<SwapReport>,
 }
 
 impl<'a> Run<'a> {
-    fn new(clock: &'a dyn Clock, progress: &'a dyn Progress) -> Self {
-        let (steps, leftovers_dropped, pruned, notes) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    pub(crate) fn new(clock: &'a dyn Clock, progress: &'a dyn Progress) -> Self {
         Self {
             clock,
             progress,
             current: None,
-            steps,
-            leftovers_dropped,
-            pruned,
-            notes,
-            swap: None,
+            steps: Vec::new(),
+            leftovers_dropped: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
-    fn step(&mut self, name: &'static str) {
+    pub(crate) fn step(&mut self, name: &'static str) {
         self.end_step();
         self.current = Some((name, self.clock.now()));
         self.progress.begin(name, None, None);
     }
 
-    fn end_step(&mut self) {
+    pub(crate) fn end_step(&mut self) {
         if let Some((step, started)) = self.current.take() {
             let ms = u64::try_from(self.clock.now().since(started).as_millis()).unwrap_or(u64::MAX);
+            let step = Cow::Borrowed(step);
             self.steps.push(StepTime { step, ms });
             self.progress.end();
         }
     }
 
-    fn report(self, plan: &RestorePlan, outcome: RestoreOutcome) -> RestoreReport {
+    /// How long each step took.
+    pub(crate) fn into_steps(mut self) -> Vec<StepTime> {
+        self.end_step();
+        self.steps
+    }
+
+    pub(crate) fn report(mut self, plan: &RestorePlan, outcome: RestoreOutcome) -> RestoreReport {
+        self.end_step();
         RestoreReport {
             outcome,
             database: plan.database.clone(),
@@ -326,17 +244,31 @@ impl<'a> Run<'a> {
             tables: plan.tables,
             rows: plan.rows,
             counted_only: plan.counted_only,
-            swap: self.swap,
+            swap: None,
             leftovers_dropped: self.leftovers_dropped,
-            pruned: self.pruned,
+            pruned: Vec::new(),
             accepted: plan.accepted.clone(),
             notes: plan.notes.iter().cloned().chain(self.notes).collect(),
             steps: self.steps,
         }
     }
 
+    /// Drops what a killed run has left.
+    async fn drop_leftovers(&mut self, maintenance: &Session, live: &DatabaseName) -> Result<()> {
+        self.step("drop leftovers");
+        let existing = names_in(maintenance).await?;
+        let derived = Derived::of(live);
+        for leftover in derived.leftovers()? {
+            if existing.contains(&leftover) {
+                drop_database(maintenance, &leftover).await?;
+                self.leftovers_dropped.push(leftover);
+            }
+        }
+        Ok(())
+    }
+
     /// Everything before the swap; a failure drops the shadow.
-    async fn prepare(
+    pub(crate) async fn prepare(
         &mut self,
         server: &Server,
         tools: &Tools,
@@ -348,16 +280,7 @@ impl<'a> Run<'a> {
         self.step("check files");
         check_files(&plan.manifest, dir).await?;
 
-        self.step("drop leftovers");
-        let existing = list_in(maintenance).await?;
-        let derived = Derived::of(&plan.database);
-        for leftover in derived.leftovers()? {
-            if existing.iter().any(|database| database.name == leftover) {
-                drop_database(maintenance, &leftover).await?;
-                self.leftovers_dropped.push(leftover);
-            }
-        }
-
+        self.drop_leftovers(maintenance, &plan.database).await?;
         let outcome = self
             .fill(server, tools, plan, dir, shadow, maintenance)
             .await;

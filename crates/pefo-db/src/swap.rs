@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use pefo_core::clock::Clock;
 use pefo_core::{Error, ErrorKind, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::facts::prepared_transactions;
 use crate::manifest::first_few;
@@ -27,7 +27,7 @@ const TERMINATE_EVERY: Duration = Duration::from_millis(5);
 const LOCK_TIMEOUT: &str = "15s";
 
 /// What a swap did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SwapReport {
     /// The live database.
@@ -200,16 +200,20 @@ fn rename(from: &DatabaseName, to: &DatabaseName) -> String {
     format!("alter database {} rename to {}", from.quoted(), to.quoted())
 }
 
-async fn oid(session: &Session, name: &DatabaseName) -> Result<u32> {
+/// The number of a database, where there is one of that name.
+pub(crate) async fn find_oid(session: &Session, name: &DatabaseName) -> Result<Option<u32>> {
     let query = "select oid from pg_catalog.pg_database where datname = $1::text::name";
     let rows = session
         .rows("look for the database", query, &[&name.as_str()])
         .await?;
-    match rows.first() {
-        Some(row) => get(row, 0),
-        None => Err(Error::new(
+    rows.first().map(|row| get(row, 0)).transpose()
+}
+
+async fn oid(session: &Session, name: &DatabaseName) -> Result<u32> {
+    find_oid(session, name).await?.ok_or_else(|| {
+        Error::new(
             ErrorKind::NotFound,
             format!("database {name:?} does not exist"),
-        )),
-    }
+        )
+    })
 }

@@ -21,7 +21,7 @@ const NAME: &str = "pe-rbac";
 
 /// Every command that is not hidden, a command line that it accepts, what its help must mention, and
 /// whether it changes state.
-const COMMANDS: [(&str, &str, &str, bool); 25] = [
+const COMMANDS: [(&str, &str, &str, bool); 28] = [
     ("init active", "", "pairing line for the passive", true),
     ("init passive", "--join LINE", "passive of an active", true),
     ("check", "", "can do its part", false),
@@ -41,6 +41,9 @@ const COMMANDS: [(&str, &str, &str, bool); 25] = [
     ("db dump", "", "dump databases", true),
     ("db push", "", "send to every peer", true),
     ("db restore", "", "shadow", true),
+    ("db rollback", NAME, "previous database back", true),
+    ("db drill", "", "into scratch", true),
+    ("db verify", "", "each table that differs", false),
     ("db list", "", "server's databases", false),
     ("push", "", "every peer", true),
     ("apply", "", "verify and apply", true),
@@ -59,7 +62,14 @@ const ACTIVES: [&str; 7] = [
     "db push",
     "push",
 ];
-const PASSIVES: [&str; 4] = ["ca apply", "nc restore", "db restore", "apply"];
+const PASSIVES: [&str; 6] = [
+    "ca apply",
+    "nc restore",
+    "db restore",
+    "db rollback",
+    "db drill",
+    "apply",
+];
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split_whitespace()

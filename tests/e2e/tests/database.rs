@@ -1,7 +1,12 @@
 //! Databases from the active to the passive, on two PostgreSQL clusters that let their superuser in by
 //! peer authentication only.
 
+mod killed;
+mod proof;
+mod services;
+
 use std::path::Path;
+use std::time::Duration;
 
 use pefo_testkit::masters::{self, Master};
 use pefo_testkit::postgres::{Cluster, ClusterOptions};
@@ -12,6 +17,8 @@ use crate::evidence::{edit_config, fails_as, generations, newest_record, refused
 use crate::pair::Pair;
 
 const NAME: &str = "pe-rbac";
+/// Longer than anything takes here.
+const LONG: Duration = Duration::from_secs(60);
 
 /// A pair of masters, each with a cluster; the database is on A, B has the roles.
 struct Databases {

@@ -11,7 +11,7 @@ use crate::arguments::Change;
 use crate::host::Host;
 use crate::outcome::Report;
 use crate::pipeline;
-use crate::pipeline::push::KeyTravels;
+use crate::pipeline::push::PushOptions;
 
 /// On the passive: the plan of the newest generation. On the active: what a push would send.
 pub(super) fn diff(host: &Host) -> Result<Report> {
@@ -21,7 +21,7 @@ pub(super) fn diff(host: &Host) -> Result<Report> {
     };
     let (station, _) = host.station()?;
     let report = match station.role {
-        Role::Active => pipeline::push::run(host, &DataSet::Ca, &dry, KeyTravels::No)?,
+        Role::Active => pipeline::push::run(host, &DataSet::Ca, &dry, PushOptions::default())?,
         Role::Passive => pipeline::apply::show(host, &DataSet::Ca, &dry)?,
     };
     Ok(report.about(DataSet::Ca))

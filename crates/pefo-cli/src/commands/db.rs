@@ -1,36 +1,41 @@
-//! `pefo db dump` and `pefo db list`, and the stage that runs in the database's account.
+//! `pefo db dump`, `list`, `drill` and `verify`, and the stage that runs in the database's account.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use pefo_core::generation::DataSet;
 use pefo_core::reign::Role;
 use pefo_core::{Error, Result};
+use pefo_db::DumpManifest;
 use serde_json::{Value, json};
 
-use crate::arguments::DryRun;
+use crate::arguments::Change;
 use crate::host::Host;
-use crate::outcome::Report;
-use crate::pipeline::db::{Stage, answer, keep_dump, perform, read_request, settings};
+use crate::outcome::{Health, Report};
+use crate::pipeline;
+use crate::pipeline::db::{
+    Stage, answer, current_dump, keep_dump, perform, read_request, settings,
+};
 use crate::pipeline::push::Scratch;
 
 /// Dumps databases on the active; the dump stays on this host.
-pub(super) fn dump(host: &Host, names: &[String], dry_run: &DryRun) -> Result<Report> {
+pub(super) fn dump(host: &Host, names: &[String], force: bool, change: &Change) -> Result<Report> {
     host.require(Role::Active)?;
     let mut reports = Vec::new();
     for dataset in super::databases(host, names)? {
         let DataSet::Database(name) = &dataset else {
             continue;
         };
-        let report = dump_one(host, name, dry_run).unwrap_or_else(Report::failed);
+        let report = dump_one(host, name, force, change).unwrap_or_else(Report::failed);
         reports.push(report.about(dataset));
     }
     Ok(super::one_or_all(reports))
 }
 
-fn dump_one(host: &Host, name: &str, dry_run: &DryRun) -> Result<Report> {
+fn dump_one(host: &Host, name: &str, force: bool, change: &Change) -> Result<Report> {
     let dataset = DataSet::Database(name.to_owned());
-    if dry_run.dry_run {
+    if change.dry_run {
         let databases = perform(host, Stage::List)?;
         let found = databases
             .as_array()
@@ -48,18 +53,92 @@ fn dump_one(host: &Host, name: &str, dry_run: &DryRun) -> Result<Report> {
         };
     }
     let _lock = host.lock(&format!("push-{}", dataset.dir_name()))?;
-    let scratch = Scratch::new(host, &dataset)?;
-    let (dir, manifest) = keep_dump(host, name, scratch.path())?;
-    let (tables, rows) = (manifest.state.tables(), manifest.state.rows());
-    let details =
-        json!({ "dir": dir, "tables": tables, "rows": rows, "wal": manifest.wal_lsn.to_string() });
-    Ok(Report::ok(
-        details,
-        format!(
-            "{dataset}: dumped {tables} tables with {rows} rows to {}\n",
+    let current = match force {
+        false => current_dump(host, name)?,
+        true => None,
+    };
+    if let Some((dir, manifest)) = current {
+        let text = format!(
+            "{dataset}: unchanged; nothing was committed since the dump in {}\n",
             dir.display()
-        ),
-    ))
+        );
+        return Ok(Report::unchanged(dumped(&dir, &manifest), text));
+    }
+    let scratch = Scratch::new(host, &dataset)?;
+    let (dir, manifest) = keep_dump(host, name, scratch.path(), &change.accept)?;
+    let text = format!(
+        "{dataset}: dumped {} tables with {} rows to {}\n",
+        manifest.state.tables(),
+        manifest.state.rows(),
+        dir.display()
+    );
+    Ok(Report::ok(dumped(&dir, &manifest), text))
+}
+
+fn dumped(dir: &Path, manifest: &DumpManifest) -> Value {
+    json!({
+        "dir": dir,
+        "tables": manifest.state.tables(),
+        "rows": manifest.state.rows(),
+        "wal": manifest.wal_lsn.to_string(),
+    })
+}
+
+/// Restores the newest dumps into scratch.
+pub(super) fn drill(
+    host: &Host,
+    command: &str,
+    datasets: &[DataSet],
+    change: &Change,
+) -> Result<Report> {
+    let mut reports = Vec::new();
+    for dataset in datasets {
+        let DataSet::Database(name) = dataset else {
+            continue;
+        };
+        reports.push(super::recorded(host, command, dataset, change, || {
+            pipeline::db::drill(host, name, change)
+        }));
+    }
+    Ok(super::one_or_all(reports))
+}
+
+/// Compares the live databases with their newest manifests: one answer for the monitoring, the worst.
+pub(super) fn verify(host: &Host, names: &[String]) -> Report {
+    let datasets = match super::databases(host, names) {
+        Ok(datasets) => datasets,
+        Err(error) => return Report::unknown(error),
+    };
+    let (mut text, mut details, mut errors) = (String::new(), Vec::new(), Vec::new());
+    let (mut health, mut differing) = (Health::Ok, 0);
+    for dataset in &datasets {
+        let DataSet::Database(name) = dataset else {
+            continue;
+        };
+        match pipeline::db::verify(host, name) {
+            Ok(compared) => {
+                if !compared.verified.differences.is_empty() {
+                    health = health.max(Health::Critical);
+                    differing += 1;
+                }
+                text.push_str(&compared.to_string());
+                details.push(json!(compared));
+            }
+            Err(error) => {
+                health = health.max(Health::Unknown);
+                text.push_str(&format!("{dataset}: {error}\n"));
+                errors.push(error.context(dataset));
+            }
+        }
+    }
+    let head = format!(
+        "PEFO {}: {} of {} databases compared, {differing} differ | 'differing'={differing}\n",
+        health.word(),
+        details.len(),
+        datasets.len()
+    );
+    let any = !details.is_empty();
+    Report::asked(json!({ "databases": details }), head + &text, errors, any).health(health)
 }
 
 /// The server's databases, those that stand in no configuration marked.

@@ -21,7 +21,7 @@ use crate::arguments::{Arguments, Ca, Change, Command, Config, Db, Init, LogForm
 use crate::host::Host;
 use crate::outcome::Report;
 use crate::pipeline;
-use crate::pipeline::push::KeyTravels;
+use crate::pipeline::push::{KeyTravels, PushOptions};
 
 /// Runs the command, says what happened, gives the exit code.
 pub fn run(arguments: &Arguments) -> ExitCode {
@@ -81,7 +81,11 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
                 (_, true) => KeyTravels::Again,
                 _ => KeyTravels::No,
             };
-            push(&host, command, &[DataSet::Ca], change, key_travels)
+            let options = PushOptions {
+                key_travels,
+                ..PushOptions::default()
+            };
+            push(&host, command, &[DataSet::Ca], change, options)
         }
         Command::Ca(Ca::Apply {
             rollback: Some(generation),
@@ -98,20 +102,38 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
             command,
             &[DataSet::Classifier],
             change,
-            KeyTravels::No,
+            PushOptions::default(),
         ),
         Command::Nc(Nc::Restore { change }) => {
             apply(&host, command, &[DataSet::Classifier], change)
         }
-        Command::Db(Db::Dump { names, dry_run }) => db::dump(&host, names, dry_run),
-        Command::Db(Db::List) => db::list(&host),
-        Command::Db(Db::Push { names, change }) => push(
-            &host,
-            command,
-            &databases(&host, names)?,
+        Command::Db(Db::Dump {
+            names,
+            force,
             change,
-            KeyTravels::No,
-        ),
+        }) => db::dump(&host, names, *force, change),
+        Command::Db(Db::List) => db::list(&host),
+        Command::Db(Db::Push {
+            names,
+            force,
+            change,
+        }) => {
+            let options = PushOptions {
+                force: *force,
+                ..PushOptions::default()
+            };
+            push(&host, command, &databases(&host, names)?, change, options)
+        }
+        Command::Db(Db::Rollback { name, dry_run }) => {
+            let (dataset, change) = (database(name)?, Change::from(dry_run));
+            Ok(recorded(&host, command, &dataset, &change, || {
+                pipeline::db::rollback(&host, name, dry_run.dry_run)
+            }))
+        }
+        Command::Db(Db::Drill { names, change }) => {
+            db::drill(&host, command, &databases(&host, names)?, change)
+        }
+        Command::Db(Db::Verify { names }) => Ok(db::verify(&host, names)),
         Command::Db(Db::Restore { names, change }) => {
             apply(&host, command, &databases(&host, names)?, change)
         }
@@ -120,7 +142,7 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
             command,
             &chosen(&host, datasets),
             change,
-            KeyTravels::No,
+            PushOptions::default(),
         ),
         Command::Apply { datasets, change } => {
             apply(&host, command, &chosen(&host, datasets), change)
@@ -177,10 +199,11 @@ fn databases(host: &Host, names: &[String]) -> Result<Vec<DataSet>> {
         )
         .hint("add a [database] section with names = [\"pe-rbac\"]"));
     }
-    names
-        .into_iter()
-        .map(|name| format!("db:{name}").parse())
-        .collect()
+    names.iter().map(|name| database(name)).collect()
+}
+
+fn database(name: &str) -> Result<DataSet> {
+    format!("db:{name}").parse()
 }
 
 fn push(
@@ -188,11 +211,11 @@ fn push(
     command: &str,
     datasets: &[DataSet],
     change: &Change,
-    key_travels: KeyTravels,
+    options: PushOptions,
 ) -> Result<Report> {
     let reports = datasets.iter().map(|dataset| {
         recorded(host, command, dataset, change, || {
-            pipeline::push::run(host, dataset, change, key_travels)
+            pipeline::push::run(host, dataset, change, options)
         })
     });
     Ok(one_or_all(reports.collect()))
@@ -292,6 +315,9 @@ fn name(command: &Command) -> &'static str {
         Command::Db(Db::Dump { .. }) => "db dump",
         Command::Db(Db::Push { .. }) => "db push",
         Command::Db(Db::Restore { .. }) => "db restore",
+        Command::Db(Db::Rollback { .. }) => "db rollback",
+        Command::Db(Db::Drill { .. }) => "db drill",
+        Command::Db(Db::Verify { .. }) => "db verify",
         Command::Db(Db::List) => "db list",
         Command::Db(Db::Stage) => "db stage",
         Command::Push { .. } => "push",

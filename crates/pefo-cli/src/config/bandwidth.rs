@@ -7,16 +7,7 @@ use pefo_core::{Error, ErrorKind, Result};
 use pefo_transport::Pace;
 use serde::{Deserialize, Serialize};
 
-/// Units of a byte, the longest first where one is the other's end.
-const UNITS: [(&str, u64); 7] = [
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("GB", 1_000_000_000),
-    ("MB", 1_000_000),
-    ("kB", 1_000),
-    ("B", 1),
-];
+use super::size::Size;
 
 /// Bytes a second, written `"2 MiB/s"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,12 +31,7 @@ impl FromStr for Bandwidth {
             Error::new(ErrorKind::Config, message)
         };
         let each_second = text.strip_suffix("/s").unwrap_or(text);
-        let (number, factor) = UNITS
-            .iter()
-            .find_map(|(unit, factor)| Some((each_second.strip_suffix(unit)?, factor)))
-            .ok_or_else(bad)?;
-        let number: u64 = number.trim_end().parse().map_err(|_| bad())?;
-        let bytes = number.checked_mul(*factor).ok_or_else(bad)?;
+        let bytes = each_second.parse::<Size>().map_err(|_| bad())?.bytes();
         if bytes < Pace::MIN_BYTES_PER_SECOND {
             let least = Pace::MIN_BYTES_PER_SECOND;
             let message = format!("{text:?} is too slow; the least is {} KiB/s", least >> 10);
@@ -57,9 +43,7 @@ impl FromStr for Bandwidth {
 
 impl fmt::Display for Bandwidth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fits = |(_, factor): &&(&str, u64)| self.0.is_multiple_of(*factor);
-        let (unit, factor) = UNITS.iter().find(fits).copied().unwrap_or(("B", 1));
-        write!(f, "{} {unit}/s", self.0 / factor)
+        write!(f, "{}/s", Size::of(self.0))
     }
 }
 

@@ -3,6 +3,8 @@
 //! Unknown keys are errors that name the nearest known key: a misspelt guard must not be no guard.
 
 mod bandwidth;
+mod services;
+mod size;
 mod unknown;
 
 use std::collections::BTreeMap;
@@ -13,6 +15,8 @@ use pefo_core::{Certname, Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
 pub use bandwidth::Bandwidth;
+pub use services::{ServiceManager, Services};
+pub use size::Size;
 
 /// The commented example: also the list of all known keys.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -38,6 +42,9 @@ pub struct Config {
     /// Databases, where there are any.
     #[serde(default)]
     pub database: Option<Database>,
+    /// What is stopped while a database is swapped.
+    #[serde(default)]
+    pub services: Services,
     /// Minutes past the hour.
     #[serde(default)]
     pub schedule: Schedule,
@@ -220,6 +227,8 @@ pub struct Database {
     pub jobs: u16,
     /// Previous databases that are kept after a restore.
     pub keep_previous: usize,
+    /// Tables up to this size are compared row by row, by digest; larger ones are counted.
+    pub exact_up_to: Size,
 }
 
 impl Default for Database {
@@ -234,6 +243,7 @@ impl Default for Database {
             bin_dir: None,
             jobs: 2,
             keep_previous: 1,
+            exact_up_to: Size::of(1 << 30),
         }
     }
 }
@@ -357,6 +367,7 @@ impl Config {
                 return bad("classifier.max_shrink_percent is above 100".to_owned());
             }
         }
+        self.services.validate()?;
         if self.retention.generations == 0 {
             return bad("retention.generations = 0 would keep nothing to go back to".to_owned());
         }

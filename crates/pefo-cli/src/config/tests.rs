@@ -26,7 +26,8 @@ fn the_example_works_as_it_is() {
 
 #[test]
 fn the_example_names_every_key_and_shows_the_defaults() {
-    let full = Config::parse(&uncommented()).unwrap();
+    // Read, and not checked: what the example shows are alternatives.
+    let full: Config = unknown::parse(&uncommented()).unwrap();
     let minimal = Config::parse("[site]\ncertname = \"puppet-a.example.com\"").unwrap();
     assert_eq!(full.schedule, minimal.schedule);
     assert_eq!(full.retention, minimal.retention);
@@ -51,6 +52,27 @@ fn the_example_names_every_key_and_shows_the_defaults() {
                 "the example does not name {section}.{key}"
             );
         }
+    }
+}
+
+#[test]
+fn programs_that_would_never_run_are_errors() {
+    let parse = |services: &str| {
+        Config::parse(&format!(
+            "[site]\ncertname = \"a.lab\"\n[services]\n{services}"
+        ))
+    };
+    parse("manager = \"command\"\nbounce = [\"x\"]\nstop = [\"a\"]\nstart = [\"b\"]").unwrap();
+    for (services, expected) in [
+        ("stop = [\"halt\", \"{}\"]", "are for services.manager"),
+        (
+            "manager = \"command\"\nbounce = [\"x\"]\nstop = [\"a\"]",
+            "needs services.stop and",
+        ),
+        ("bounce = [\"--now\"]", "is no service"),
+    ] {
+        let error = parse(services).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
     }
 }
 

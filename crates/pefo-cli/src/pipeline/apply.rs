@@ -100,6 +100,9 @@ pub fn run(host: &Host, dataset: &DataSet, change: &Change) -> Result<Report> {
         return show(host, dataset, change);
     }
     rollback::release(host, dataset, change)?;
+    if let DataSet::Database(name) = dataset {
+        db::finish_interrupted(host, name)?;
+    }
     round(&passive, dataset, |received| {
         act(host, dataset, received, change, false)
     })

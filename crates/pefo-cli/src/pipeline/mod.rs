@@ -13,6 +13,7 @@ pub mod push;
 pub mod received;
 pub mod requests;
 pub mod rollback;
+pub mod services;
 pub mod steps;
 pub mod verify;
 pub mod watch;

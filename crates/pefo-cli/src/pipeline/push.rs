@@ -1,11 +1,13 @@
 //! The active's half: snapshot → generation → transfer, to every peer.
 
+mod confirm;
 mod take_up;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pefo_core::ack::Ack;
 use pefo_core::cancel::Cancel;
 use pefo_core::generation::outgoing::{Description, Item, Sent};
 use pefo_core::generation::{DataSet, Outgoing, Position};
@@ -51,6 +53,24 @@ pub enum KeyTravels {
     Again,
 }
 
+/// What a push may be told besides what it sends.
+#[derive(Debug, Clone, Copy)]
+pub struct PushOptions {
+    /// Whether the CA's private key crosses.
+    pub key_travels: KeyTravels,
+    /// Collect even where nothing can have changed since the last.
+    pub force: bool,
+}
+
+impl Default for PushOptions {
+    fn default() -> Self {
+        Self {
+            key_travels: KeyTravels::No,
+            force: false,
+        }
+    }
+}
+
 /// A run of one data set.
 struct Push<'a> {
     host: &'a Host,
@@ -75,8 +95,9 @@ pub fn run(
     host: &Host,
     dataset: &DataSet,
     change: &Change,
-    key_travels: KeyTravels,
+    options: PushOptions,
 ) -> Result<Report> {
+    let key_travels = options.key_travels;
     let reign = host.require(Role::Active)?;
     // Whoever only looks may do so beside a watch.
     let part = if change.dry_run { "show" } else { "push" };
@@ -105,11 +126,19 @@ pub fn run(
             errors,
         ));
     }
+    let looks_first = !change.dry_run && !options.force && taken_up.is_empty();
+    if let DataSet::Database(name) = dataset
+        && looks_first
+        && let Some(meaning) = db::unchanged_since(host, name)?
+        && let Some(report) = push.confirm(&peers, meaning)?
+    {
+        return Ok(report);
+    }
     let scratch = Scratch::new(host, dataset)?;
     let collected = match dataset {
         DataSet::Ca => ca::collect(host, &peers, key_travels, &recipients)?,
         DataSet::Classifier => nc::collect(host, change, &recipients)?,
-        DataSet::Database(name) => db::collect(host, name, scratch.path(), &recipients)?,
+        DataSet::Database(name) => db::collect(host, name, scratch.path(), &recipients, change)?,
         DataSet::Files => {
             return Err(Error::new(
                 ErrorKind::Config,
@@ -268,15 +297,7 @@ impl Push<'_> {
         {
             return Err(rolled_back(&peer.certname, accepted, outgoing.position()));
         }
-        let delivered = self.host.delivered(&peer.certname, self.dataset)?;
-        let wants_full = ack.as_ref().is_some_and(|ack| ack.reconcile.is_some());
-        let needed = match &delivered {
-            _ if self.key_travels != KeyTravels::No || wants_full => true,
-            Some(delivered) => {
-                delivered.state != meaning || delivered.position.epoch != self.reign.epoch
-            }
-            None => true,
-        };
+        let needed = self.needs(peer, ack.as_ref(), meaning)?;
         if needed {
             if !*given_out {
                 // On disk before it is on the wire: a position is never used twice.
@@ -300,6 +321,16 @@ impl Push<'_> {
         connection.heartbeat(&heartbeat)?;
         connection.close()?;
         Ok(needed)
+    }
+
+    /// Whether a peer lacks what `meaning` names, or asks for it again.
+    fn needs(&self, peer: &Introduction, ack: Option<&Ack>, meaning: Digest) -> Result<bool> {
+        let delivered = self.host.delivered(&peer.certname, self.dataset)?;
+        let has_it = delivered.is_some_and(|delivered| {
+            delivered.state == meaning && delivered.position.epoch == self.reign.epoch
+        });
+        let wants_full = ack.is_some_and(|ack| ack.reconcile.is_some());
+        Ok(self.key_travels != KeyTravels::No || wants_full || !has_it)
     }
 }
 

@@ -183,21 +183,7 @@ pub fn on_active(host: &Host, timeout: Duration) -> Result<Report> {
         peers.len()
     );
     let heard = !details.is_empty();
-    let mut report = Report::ok(json!({ "peers": details }), head + &text);
-    if heard {
-        report = report.partial(errors);
-    } else {
-        // Nobody has answered: why is all there is to tell.
-        let mut errors = errors.into_iter();
-        if let Some(first) = errors.next() {
-            let text = std::mem::take(&mut report.text);
-            report = Report {
-                text,
-                ..Report::failed(first)
-            };
-            report.errors.extend(errors);
-        }
-    }
+    let report = Report::asked(json!({ "peers": details }), head + &text, errors, heard);
     Ok(report.health(health).about(DataSet::Ca))
 }
 

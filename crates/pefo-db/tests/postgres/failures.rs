@@ -189,12 +189,14 @@ async fn a_drill_proves_the_dump_and_leaves_everything_as_it_was() {
     )
     .await
     .unwrap();
-    assert_eq!(report.outcome, RestoreOutcome::Drilled);
+    let restored = report.restored;
+    assert_eq!(restored.outcome, RestoreOutcome::Drilled);
     assert!(
-        report.swap.is_none() && report.notes.is_empty(),
+        restored.swap.is_none() && restored.notes.is_empty(),
         "{:?}",
-        report.notes
+        restored.notes
     );
+    assert_eq!(report.live_changed, Some(Vec::new()));
     assert_eq!(bench.databases(), ["pe-rbac"]);
     assert_eq!(
         bench.ask(

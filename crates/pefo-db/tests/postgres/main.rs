@@ -6,6 +6,7 @@ mod bench;
 mod failures;
 mod marks;
 mod preflight;
+mod prepared;
 mod refusals;
 mod roundtrip;
 mod swapping;

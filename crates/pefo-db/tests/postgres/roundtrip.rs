@@ -49,7 +49,7 @@ async fn a_spare_gets_the_same_database_and_then_its_changes_and_can_go_back() {
     // Again: nothing to do.
     let report = b.restore(DATABASE, &dir, &options).await.unwrap();
     assert_eq!(report.outcome, RestoreOutcome::Unchanged);
-    assert!(report.swap.is_none() && report.steps.is_empty());
+    assert!(report.swap.is_none() && report.leftovers_dropped.is_empty());
 
     // One value changes, one row comes, one setting goes.
     a.cluster

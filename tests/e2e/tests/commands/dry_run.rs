@@ -82,4 +82,6 @@ fn a_dry_run_of_every_command_shows_a_plan_and_changes_nothing() {
     world.plans(&world.b, "apply", &["nc"], "Web servers");
     world.plans(&world.b, "apply", &["db:pe-rbac"], "rename");
     world.b.pefo(["apply"]).exits(0);
+    world.plans(&world.b, "db drill", &[], "into scratch");
+    world.plans(&world.b, "db rollback", &[NAME], "would bring");
 }

@@ -70,7 +70,14 @@ fn where_init_was_not_run_every_command_says_so_in_one_object() {
         .into_iter()
         .filter(|(command, ..)| !without.contains(command))
     {
-        if command == "db push" || command == "db restore" || command == "db dump" {
+        let names_one = [
+            "db push",
+            "db restore",
+            "db dump",
+            "db rollback",
+            "db drill",
+        ];
+        if names_one.contains(&command) {
             failure(
                 &pair.a.pefo(words(command).chain([NAME, "--json"])).exits(2),
                 command,
@@ -81,7 +88,7 @@ fn where_init_was_not_run_every_command_says_so_in_one_object() {
         let run = pair.a.pefo(words(command).chain(["--json"]));
         match command {
             // Monitoring plugins: unknown, critical.
-            "status" | "ca verify" => failure(&run.exits(3), command, "config"),
+            "status" | "ca verify" | "db verify" => failure(&run.exits(3), command, "config"),
             "check" => {
                 let object = answer(&run.exits(2), command);
                 assert_eq!(object["details"][0]["ok"], false, "{object:#}");
@@ -108,12 +115,12 @@ fn every_command_answers_one_object_in_its_role_and_is_refused_with_6_in_the_oth
     let World { a, b, .. } = &world;
     let line = a.pefo(["init", "active"]).exits(0).stdout;
     let ask = |master: &Master, command: &str| {
-        let join = (command == "init passive").then_some(["--join", line.trim()]);
-        master.pefo(
-            words(command)
-                .chain(["--json"])
-                .chain(join.into_iter().flatten()),
-        )
+        let more: &[&str] = match command {
+            "init passive" => &["--join", line.trim()],
+            "db rollback" => &[NAME],
+            _ => &[],
+        };
+        master.pefo(words(command).chain(["--json"]).chain(more.iter().copied()))
     };
     let both = [(a, PASSIVES.as_slice()), (b, ACTIVES.as_slice())];
     for (master, others) in both {
@@ -133,6 +140,12 @@ fn every_command_answers_one_object_in_its_role_and_is_refused_with_6_in_the_oth
                 // Nobody runs there who could answer.
                 let run = a.pefo(["ca", "verify", "--timeout", "0", "--json"]);
                 failure(&run.exits(3), command, "unreachable");
+            } else if command == "db verify" && master.certname() == A {
+                // A monitoring plugin's answer, whatever the role.
+                failure(&ask(master, command).exits(3), command, "wrong_role");
+            } else if command == "db rollback" {
+                // It was restored once only.
+                failure(&ask(master, command).exits(1), command, "not_found");
             } else {
                 answer(&ask(master, command).exits(0), command);
             }

@@ -11,6 +11,7 @@
 )]
 
 mod rbac;
+mod tap;
 
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -20,6 +21,8 @@ use std::time::{Duration, Instant};
 
 use pefo_core::{Error, ErrorKind, Result};
 use tempfile::TempDir;
+
+pub use tap::Tap;
 
 use crate::child::Child;
 use crate::skip::Skip;

@@ -22,6 +22,13 @@ pub(super) struct TakenUp {
     pub(super) behind: BTreeMap<Certname, Error>,
 }
 
+impl TakenUp {
+    /// Whether nothing was kept, or nobody lacked it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sent.is_empty() && self.behind.is_empty()
+    }
+}
+
 impl Push<'_> {
     /// Offers what was kept to those that lack it.
     pub(super) fn take_up(&self, peers: &[Introduction]) -> Result<TakenUp> {

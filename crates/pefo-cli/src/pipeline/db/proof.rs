@@ -1,0 +1,147 @@
+//! Proofs on the passive: that the newest dump can be restored, and that the live database still holds it.
+
+use std::fmt;
+use std::path::Path;
+
+use pefo_core::generation::{Accepted, DataSet};
+use pefo_core::{Error, ErrorKind, Result};
+use pefo_db::{Difference, DrillReport, VerifyReport};
+use serde::Serialize;
+use serde_json::json;
+
+use super::lent;
+use super::stage::{Dumped, Stage, answered, perform};
+use crate::arguments::Change;
+use crate::host::Host;
+use crate::outcome::Report;
+use crate::pipeline::apply::Passive;
+
+/// So many differences are shown to people.
+const SHOWN: usize = 20;
+
+/// Has `read` look at the newest generation that this host has accepted, from root's own store.
+fn newest<T>(
+    host: &Host,
+    name: &str,
+    (what, lock): (&str, &str),
+    read: impl FnOnce(&Path) -> Result<T>,
+) -> Result<(String, T)> {
+    let dataset = DataSet::Database(name.to_owned());
+    let passive = Passive::open(host)?;
+    let _lock = host.lock(&format!("{lock}-{}", dataset.dir_name()))?;
+    let accepted = Accepted::load(&host.record_path("accepted", &dataset))?;
+    let accepted = accepted.ok_or_else(|| {
+        Error::new(
+            ErrorKind::NotFound,
+            format!("{dataset}: nothing was accepted yet"),
+        )
+        .hint("run 'pefo db push' on the active and 'pefo db restore' here")
+    })?;
+    let received = passive.accepted(&dataset, &accepted)?;
+    let answer = lent(host, received.full(), what, read)?;
+    Ok((accepted.position.to_string(), answer))
+}
+
+/// Restores the newest generation into scratch, compares it, drops it, and shows that the live database is
+/// what it was.
+///
+/// # Errors
+/// `WrongRole` on the active, `Locked`, `NotFound` where nothing was accepted; what a restore says.
+pub fn drill(host: &Host, name: &str, change: &Change) -> Result<Report> {
+    let dataset = DataSet::Database(name.to_owned());
+    let (generation, report) = newest(host, name, ("drill", "apply"), |dir| {
+        let dumped = Dumped {
+            name: name.to_owned(),
+            dir: dir.to_owned(),
+            accept: change.accept.clone(),
+            was_restored: false,
+        };
+        let stage = match change.dry_run {
+            true => Stage::Plan(dumped),
+            false => Stage::Drill(dumped),
+        };
+        perform(host, stage)
+    })?;
+    if change.dry_run {
+        let text =
+            format!("{dataset}: would restore {generation} into scratch, compare and drop it\n");
+        return Ok(Report::ok(report, text).about(dataset));
+    }
+    let drilled: DrillReport = answered(report)?;
+    let (restored, changed) = (&drilled.restored, &drilled.live_changed);
+    let took: u64 = restored.steps.iter().map(|step| step.ms).sum();
+    let mut text = format!(
+        "{dataset}: {generation} restores: {} tables with {} rows in {:.1} s\n",
+        restored.tables,
+        restored.rows,
+        took as f64 / 1000.0
+    );
+    text.push_str(&match changed {
+        Some(changed) if changed.is_empty() => "  the live database is what it was\n".to_owned(),
+        Some(changed) => {
+            let what = differences(changed);
+            format!("  the live database was written to meanwhile, not by the drill:\n{what}")
+        }
+        None => "  there is no live database yet\n".to_owned(),
+    });
+    let details = json!({ "generation": generation, "took_ms": took, "drill": drilled });
+    Ok(Report::ok(details, text).about(dataset))
+}
+
+/// What a comparison came to.
+#[derive(Debug, Serialize)]
+pub struct Compared {
+    /// The database.
+    pub dataset: DataSet,
+    /// The generation it was compared with.
+    pub generation: String,
+    /// Every difference.
+    #[serde(flatten)]
+    pub verified: VerifyReport,
+}
+
+impl fmt::Display for Compared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (dataset, found) = (&self.dataset, &self.verified.differences);
+        let (tables, generation) = (self.verified.tables, &self.generation);
+        if found.is_empty() {
+            writeln!(f, "{dataset}: {tables} tables are those of {generation}")?;
+            return match self.verified.counted_only {
+                0 => Ok(()),
+                counted => writeln!(f, "  {counted} of them were only counted"),
+            };
+        }
+        writeln!(
+            f,
+            "{dataset}: {} differences from {generation}:",
+            found.len()
+        )?;
+        f.write_str(&differences(found))
+    }
+}
+
+/// Compares the live database with the manifest of the newest generation.
+///
+/// # Errors
+/// `WrongRole` on the active, `NotFound` where nothing was accepted; what the server says.
+pub fn verify(host: &Host, name: &str) -> Result<Compared> {
+    let dataset = DataSet::Database(name.to_owned());
+    let (generation, verified) = newest(host, name, ("verify", "show"), |dir| {
+        let (name, dir) = (name.to_owned(), dir.to_owned());
+        answered(perform(host, Stage::Verify { name, dir })?)
+    })?;
+    Ok(Compared {
+        dataset,
+        generation,
+        verified,
+    })
+}
+
+fn differences(found: &[Difference]) -> String {
+    let shown = found.iter().take(SHOWN);
+    let mut text: String = shown.map(|one| format!("  {one}\n")).collect();
+    if let Some(more) = found.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        text.push_str(&format!("  and {more} more\n"));
+    }
+    text
+}
