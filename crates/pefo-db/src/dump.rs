@@ -18,8 +18,11 @@ use postgres_types::PgLsn;
 use crate::manifest::{DumpFile, DumpManifest, list_files};
 use crate::name::{DatabaseName, connection_string};
 use crate::server::{Server, get};
+use crate::sizes::Work;
 use crate::state::{self, DIGEST_ALGORITHM};
+use crate::stop;
 use crate::tools::Tools;
+use crate::verbose::Tables;
 
 /// The oldest server that has `hashtextextended`, of which the digests are made.
 const OLDEST_SERVER: u32 = 11;
@@ -77,7 +80,7 @@ impl DumpOptions {
 /// # Errors
 /// `NotFound` where the database or `pg_dump` does not exist, `Unreachable` or `Denied` by the server,
 /// the refusals `db-dump-exists`, `db-tool-older-than-server` and `db-server-unsupported`, `Child`
-/// where `pg_dump` fails.
+/// where `pg_dump` fails, `Cancelled` where [`Tools::cancel`] said stop.
 pub async fn dump(
     server: &Server,
     tools: &Tools,
@@ -111,7 +114,7 @@ async fn dump_into(
     progress: &dyn Progress,
 ) -> Result<DumpManifest> {
     let pg_dump = tools.version("pg_dump").await?;
-    let session = server.connect(database).await?;
+    let session = server.connect(database).await?.cancelled_by(&tools.cancel);
     let server_version_num = session.version_num().await?;
     let server_major = server_version_num / 10_000;
     if server_major < OLDEST_SERVER {
@@ -155,6 +158,7 @@ async fn dump_into(
         .arg(format!("--jobs={}", options.jobs))
         .arg("--compress=0")
         .arg("--no-subscriptions")
+        .arg("--verbose")
         .arg(format!(
             "--lock-wait-timeout={}s",
             options.lock_wait_seconds
@@ -163,17 +167,21 @@ async fn dump_into(
         .arg("--file")
         .arg(dir)
         .arg(format!("--dbname={}", connection_string(database)));
-    progress.begin("dump", None, u64::try_from(size).ok());
+    let Work { sizes, items } = Work::of(&session).await?;
+    progress.begin("dump", Some(items), Some(sizes.total));
+    let mut dumped = Tables::new(progress, sizes, options.jobs);
     // Together: while pg_dump writes, the same snapshot is counted and digested. Both are waited for,
     // so that no pg_dump is left running when the other fails.
-    let (dumped, state) = tokio::join!(
-        tools.run(invocation.clone()),
+    let (finished, state) = tokio::join!(
+        tools.run(invocation.clone(), |line| dumped.hear(line)),
         state::collect(&session, progress)
     );
-    dumped?
+    // The snapshot ends with our transaction: where that failed, what pg_dump says is not the cause.
+    let mut state = state?;
+    finished?
         .success(&invocation)
         .map_err(|error| explain(error, dir))?;
-    let mut state = state?;
+    dumped.end();
     for (schema, name, value) in state::read_sequences(&session).await? {
         if let Some(sequence) = state
             .sequences
@@ -198,7 +206,7 @@ async fn dump_into(
         size_bytes: u64::try_from(size).unwrap_or_default(),
         digest_algorithm: DIGEST_ALGORITHM.to_owned(),
         state,
-        files: digest_files(dir).await?,
+        files: stop::unless_said(&tools.cancel, digest_files(dir)).await?,
     };
     write_manifest(&options.disk, dir, &manifest)?;
     Ok(manifest)

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use pefo_core::cancel::Cancel;
 use pefo_core::clock::{Clock, Timestamp};
 use pefo_core::progress::Progress;
 use pefo_core::{Error, ErrorKind, Result};
@@ -21,9 +22,12 @@ use crate::name::{DatabaseName, connection_string};
 use crate::plan::{RestoreOptions, RestorePlan, plan_restore};
 use crate::properties;
 use crate::server::{Server, Session, describe, get};
+use crate::sizes::Sizes;
 use crate::state;
+use crate::stop;
 use crate::swap::{Swap, SwapReport};
 use crate::tools::Tools;
+use crate::verbose::Tables;
 
 /// What a restore did.
 #[derive(Debug, Clone, Serialize)]
@@ -92,7 +96,7 @@ pub async fn restore(
     let facts = ServerFacts::gather(server, tools, &manifest, database).await?;
     let plan = plan_restore(&manifest, &facts, database, options)?;
     if plan.replaces && !options.even_if_unchanged {
-        let differences = verify(server, database, &manifest, progress)
+        let differences = verify_unless(&tools.cancel, server, database, &manifest, progress)
             .await?
             .differences;
         if differences.is_empty() {
@@ -130,8 +134,19 @@ pub async fn verify(
     manifest: &DumpManifest,
     progress: &dyn Progress,
 ) -> Result<VerifyReport> {
+    verify_unless(&Cancel::new(), server, database, manifest, progress).await
+}
+
+/// [`verify`] that ends where stop is said.
+async fn verify_unless(
+    cancel: &Cancel,
+    server: &Server,
+    database: &DatabaseName,
+    manifest: &DumpManifest,
+    progress: &dyn Progress,
+) -> Result<VerifyReport> {
     progress.begin("verify", Some(manifest.state.relations.len() as u64), None);
-    let session = server.connect(database).await?;
+    let session = server.connect(database).await?.cancelled_by(cancel);
     let same_major = session.version_num().await? / 10_000 == manifest.server_major();
     session
         .batch(
@@ -157,7 +172,8 @@ pub async fn verify(
 /// # Errors
 /// The refusals `db-dump-damaged`, `db-locale-missing`, `db-verify-mismatch` (naming the tables) and
 /// `db-in-use`; `Locked` where another run restores the same database; `Child` where `pg_restore`
-/// fails. The live database is untouched after every one of them, and the shadow is dropped.
+/// fails; `Cancelled` where [`Tools::cancel`] said stop before the swap. The live database is untouched
+/// after every one of them, and the shadow is dropped.
 pub async fn execute(
     server: &Server,
     tools: &Tools,
@@ -290,9 +306,13 @@ impl<'a> Run<'a> {
     }
 
     fn step(&mut self, name: &'static str) {
+        self.measured_step(name, None, None);
+    }
+
+    fn measured_step(&mut self, name: &'static str, items: Option<u64>, bytes: Option<u64>) {
         self.end_step();
         self.current = Some((name, self.clock.now()));
-        self.progress.begin(name, None, None);
+        self.progress.begin(name, items, bytes);
     }
 
     fn end_step(&mut self) {
@@ -330,7 +350,7 @@ impl<'a> Run<'a> {
         maintenance: &Session,
     ) -> Result<()> {
         self.step("check files");
-        check_files(&plan.manifest, dir).await?;
+        stop::unless_said(&tools.cancel, check_files(&plan.manifest, dir)).await?;
 
         self.step("drop leftovers");
         let existing = list_in(maintenance).await?;
@@ -376,7 +396,9 @@ impl<'a> Run<'a> {
             )
             .await?;
 
-        self.step("load");
+        let sizes = Sizes::of_files(tools, &plan.manifest, dir).await;
+        self.measured_step("load", u64::try_from(plan.tables).ok(), Some(sizes.total));
+        let mut loaded = Tables::new(self.progress, sizes, plan.jobs);
         let invocation = tools
             .invocation("pg_restore", server)
             // What this loads is not live, and the swap's own commit makes all of it durable.
@@ -385,18 +407,20 @@ impl<'a> Run<'a> {
             .arg(format!("--jobs={}", plan.jobs))
             .arg("--exit-on-error")
             .arg("--no-subscriptions")
+            .arg("--verbose")
             .arg(format!("--dbname={}", connection_string(shadow)))
             .arg(dir);
         tools
-            .run(invocation.clone())
+            .run(invocation.clone(), |line| loaded.hear(line))
             .await?
             .success(&invocation)
             .map_err(|error| {
                 error.hint("the live database is as it was; mend what pg_restore names, then restore again")
             })?;
+        loaded.end();
 
         self.step("analyze");
-        let session = server.connect(shadow).await?;
+        let session = server.connect(shadow).await?.cancelled_by(&tools.cancel);
         session.batch("analyze the shadow", "analyze").await?;
 
         self.step("set up");
@@ -419,7 +443,8 @@ impl<'a> Run<'a> {
                 .hint("the live database is as it was; dump again, and if it stays, report it"));
         }
         self.notes.extend(other.iter().map(ToString::to_string));
-        Ok(())
+        // The last moment at which the shadow can go without a trace: a swap is carried out.
+        tools.cancel.check()
     }
 }
 

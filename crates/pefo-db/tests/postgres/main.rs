@@ -3,7 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 mod bench;
+mod cancelled;
 mod failures;
+mod progress;
 mod refusals;
 mod roundtrip;
 mod swapping;
+mod tls;
