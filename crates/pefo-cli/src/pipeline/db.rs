@@ -18,7 +18,7 @@ use pefo_core::progress::Silent;
 use pefo_core::sealing::Recipient;
 use pefo_core::{Digest, Error, ErrorKind, RelPath, Result};
 use pefo_db::{
-    DatabaseName, DumpManifest, DumpOptions, RestoreOptions, Server, ServerFacts, Tools,
+    DatabaseName, DumpManifest, DumpOptions, RestoreOptions, Server, ServerFacts, ServerTls, Tools,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ use super::push::Collected;
 use crate::arguments::Change;
 use crate::config::Database;
 use crate::host::Host;
-use crate::launcher::{AccountLauncher, account};
+use crate::launcher::{AccountLauncher, TiedLauncher, account};
 
 /// One thing to do with the server.
 #[derive(Debug, Serialize, Deserialize)]
@@ -172,7 +172,11 @@ fn serve(request: Request) -> Result<Value> {
     if let Some(passfile) = &settings.passfile {
         server = server.passfile(passfile);
     }
-    let mut tools = Tools::new(Arc::new(DirectLauncher::default()));
+    if let Some(tls) = &settings.tls {
+        server = server.tls(ServerTls::new(&tls.ca_cert, &tls.cert, &tls.key));
+    }
+    let launcher = TiedLauncher::new(Arc::new(DirectLauncher::default()))?;
+    let mut tools = Tools::new(Arc::new(launcher));
     if let Some(dir) = &settings.bin_dir {
         tools = tools.bin_dir(dir);
     }
