@@ -1,5 +1,6 @@
 //! The command line: an interface that scripts rely on; keep it stable.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -316,6 +317,15 @@ pub enum Db {
     /// One database stage, run as the database's superuser by pefo itself.
     #[command(hide = true)]
     Stage,
+    /// A program of such a stage, which ends with it.
+    #[command(hide = true)]
+    Tied {
+        /// The process id of the stage.
+        parent: i32,
+        /// The program and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
 }
 
 /// Schedules.

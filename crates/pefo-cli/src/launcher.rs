@@ -1,9 +1,10 @@
 //! Programs run as another system account, and what the system says of accounts.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use pefo_core::launch::{Finished, Invocation, Launcher};
+use pefo_core::launch::{Finished, Invocation, Launcher, Watch};
 use pefo_core::{Error, ErrorKind, Result};
 
 /// Runs programs as another account, through util-linux's setpriv: groups initialised, nothing
@@ -23,24 +24,80 @@ impl AccountLauncher {
     }
 }
 
-impl Launcher for AccountLauncher {
-    fn run(&self, invocation: &Invocation) -> Result<Finished> {
-        let mut outer = Invocation::new("setpriv")
+impl AccountLauncher {
+    fn through_setpriv(&self, invocation: &Invocation) -> Invocation {
+        let outer = Invocation::new("setpriv")
             .arg(format!("--reuid={}", self.account))
             .arg(format!("--regid={}", self.account))
             .arg("--init-groups")
             .arg("--no-new-privs")
             .arg("--");
-        outer = outer.arg(invocation.program.clone());
-        for argument in &invocation.arguments {
-            outer = outer.arg(argument.clone());
-        }
-        outer.environment = invocation.environment.clone();
+        let mut outer = around(outer, invocation);
         // The working directory of root may be closed to the account.
-        outer.directory = invocation.directory.clone().or_else(|| Some("/".into()));
-        outer.input = invocation.input.clone();
-        self.inner.run(&outer)
+        outer.directory.get_or_insert_with(|| "/".into());
+        outer
     }
+}
+
+/// setpriv becomes the program, so what is said to it is said to the program.
+impl Launcher for AccountLauncher {
+    fn run(&self, invocation: &Invocation) -> Result<Finished> {
+        self.inner.run(&self.through_setpriv(invocation))
+    }
+
+    fn run_watched(&self, invocation: &Invocation, watch: &Watch<'_>) -> Result<Finished> {
+        self.inner
+            .run_watched(&self.through_setpriv(invocation), watch)
+    }
+}
+
+/// Runs programs that get SIGTERM should this process die, however it dies: pefo itself asks the kernel
+/// for that, and then becomes the program (`pefo db tied`).
+pub struct TiedLauncher {
+    pefo: PathBuf,
+    inner: Arc<dyn Launcher>,
+}
+
+impl TiedLauncher {
+    /// Ties everything to this process; started through `inner`, which must wait for a program on the
+    /// thread that has started it: to the kernel, that one is the parent.
+    ///
+    /// # Errors
+    /// `Io`, where this program's own file cannot be found.
+    pub fn new(inner: Arc<dyn Launcher>) -> Result<Self> {
+        let pefo = std::env::current_exe()
+            .map_err(|error| Error::new(ErrorKind::Io, "find this program").with_source(error))?;
+        Ok(Self { pefo, inner })
+    }
+
+    fn tied(&self, invocation: &Invocation) -> Invocation {
+        let outer = Invocation::new(self.pefo.clone())
+            .arg("db")
+            .arg("tied")
+            .arg(std::process::id().to_string())
+            .arg("--");
+        around(outer, invocation)
+    }
+}
+
+impl Launcher for TiedLauncher {
+    fn run(&self, invocation: &Invocation) -> Result<Finished> {
+        self.inner.run(&self.tied(invocation))
+    }
+
+    fn run_watched(&self, invocation: &Invocation, watch: &Watch<'_>) -> Result<Finished> {
+        self.inner.run_watched(&self.tied(invocation), watch)
+    }
+}
+
+/// `invocation` as the last arguments of `outer`, and all else as it was.
+fn around(outer: Invocation, invocation: &Invocation) -> Invocation {
+    let mut whole = invocation.clone();
+    whole.program = outer.program;
+    whole.arguments = outer.arguments;
+    whole.arguments.push(invocation.program.clone());
+    whole.arguments.extend(invocation.arguments.iter().cloned());
+    whole
 }
 
 /// A system account.
@@ -107,6 +164,32 @@ fn getent(launcher: &dyn Launcher, database: &str, name: &str) -> Result<Option<
 mod tests {
     use super::*;
     use pefo_core::launch::DirectLauncher;
+
+    #[test]
+    fn what_is_run_as_an_account_is_heard_and_stopped_as_any_program() {
+        use std::cell::RefCell;
+        if !rustix::process::geteuid().is_root() {
+            return pefo_testkit::skip::announce(&pefo_testkit::skip::Skip::new(
+                "needs-root",
+                "another account needs root",
+            ));
+        }
+        let (cancel, lines) = (pefo_core::cancel::Cancel::new(), RefCell::new(Vec::new()));
+        let hear = |line: &str| {
+            lines.borrow_mut().push(line.to_owned());
+            cancel.cancel();
+        };
+        let launcher = AccountLauncher::new("daemon", Arc::new(DirectLauncher::default()));
+        let script = "id -un >&2; while :; do sh -c :; done";
+        let error = launcher
+            .run_watched(
+                &Invocation::new("sh").arg("-c").arg(script),
+                &Watch::new(&cancel, &hear),
+            )
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        assert_eq!(lines.into_inner(), ["daemon"]);
+    }
 
     #[test]
     fn accounts_are_looked_up_as_the_system_does() {

@@ -1,10 +1,15 @@
 //! Child processes, handed in: which user they run as, with which environment, is the embedder's
 //! decision, and a test can see every command line (none may hold a secret).
 
-use std::ffi::OsString;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+mod direct;
 
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+pub use direct::DirectLauncher;
+
+use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 
 /// One program to run. Its environment is empty but for `PATH`, `LC_ALL=C` and what is set here.
@@ -123,6 +128,32 @@ impl Finished {
     }
 }
 
+/// How a program that runs long is looked after.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct Watch<'a> {
+    /// Ends the program when stop is said.
+    pub cancel: &'a Cancel,
+    /// Hears each line of standard error as it comes, without its end; a long one is cut. It may block,
+    /// and holds the program up with that.
+    pub hear: &'a dyn Fn(&str),
+}
+
+impl<'a> Watch<'a> {
+    /// Ends the program on `cancel`, and hands its standard error to `hear`.
+    pub fn new(cancel: &'a Cancel, hear: &'a dyn Fn(&str)) -> Self {
+        Self { cancel, hear }
+    }
+}
+
+impl fmt::Debug for Watch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("cancel", self.cancel)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Runs programs on behalf of a library.
 pub trait Launcher: Send + Sync {
     /// Runs `invocation` to its end.
@@ -130,136 +161,26 @@ pub trait Launcher: Send + Sync {
     /// # Errors
     /// `NotFound` where the program does not exist, `Child` where it cannot be started.
     fn run(&self, invocation: &Invocation) -> Result<Finished>;
-}
 
-/// Runs programs as the current user.
-#[derive(Debug, Clone)]
-pub struct DirectLauncher {
-    /// The `PATH` children get and are looked up on.
-    pub path: String,
-}
-
-impl Default for DirectLauncher {
-    fn default() -> Self {
-        Self {
-            path: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
-        }
-    }
-}
-
-impl Launcher for DirectLauncher {
-    fn run(&self, invocation: &Invocation) -> Result<Finished> {
-        let mut command = Command::new(&invocation.program);
-        command
-            .args(&invocation.arguments)
-            .env_clear()
-            .env("PATH", &self.path)
-            .env("LC_ALL", "C");
-        command.envs(
-            invocation
-                .environment
-                .iter()
-                .map(|(name, value)| (name, value)),
-        );
-        if let Some(directory) = &invocation.directory {
-            command.current_dir(directory);
-        }
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| {
-            let kind = match error.kind() {
-                std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-                _ => ErrorKind::Child,
-            };
-            Error::new(
-                kind,
-                format!("start {}: {error}", invocation.program.to_string_lossy()),
-            )
-            .with_source(error)
-        })?;
-        // Written from a thread of its own: a child that answers before it has read everything would
-        // otherwise fill its pipe while we fill ours.
-        let stdin = child.stdin.take();
-        let input = invocation.input.clone();
-        let writer = std::thread::spawn(move || {
-            use std::io::Write as _;
-            // A child that does not read its input closes the pipe; its exit code tells the story.
-            stdin.map(|mut stdin| stdin.write_all(&input))
-        });
-        let output = child.wait_with_output().map_err(|error| {
-            Error::new(
-                ErrorKind::Child,
-                format!("wait for {}: {error}", invocation.line()),
-            )
-            .with_source(error)
-        })?;
-        drop(writer.join());
-        Ok(Finished {
-            code: output.status.code(),
-            stdout: output.stdout,
-            stderr: output.stderr,
-        })
+    /// Runs `invocation` to its end or until stop is said: then, before this returns, the program and
+    /// what it has started are ended. Standard error goes to [`Watch::hear`]; what is left in
+    /// [`Finished::stderr`] has no meaning.
+    ///
+    /// What is provided here is for launchers that cannot do better: the program runs to its end
+    /// whatever is said, and is heard only then.
+    ///
+    /// # Errors
+    /// As [`Launcher::run`]; `Cancelled` where stop was said.
+    fn run_watched(&self, invocation: &Invocation, watch: &Watch<'_>) -> Result<Finished> {
+        watch.cancel.check()?;
+        let finished = self.run(invocation)?;
+        watch.cancel.check()?;
+        String::from_utf8_lossy(&finished.stderr)
+            .lines()
+            .for_each(watch.hear);
+        Ok(finished)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_child_sees_only_the_environment_it_was_given() {
-        let invocation = Invocation::new("env").env("PGPASSFILE", "/x");
-        let out = DirectLauncher::default()
-            .run(&invocation)
-            .unwrap()
-            .success(&invocation)
-            .unwrap();
-        let mut names: Vec<String> = String::from_utf8(out.stdout)
-            .unwrap()
-            .lines()
-            .map(|l| l.split('=').next().unwrap().to_owned())
-            .collect();
-        names.sort();
-        assert_eq!(names, ["LC_ALL", "PATH", "PGPASSFILE"]);
-    }
-
-    #[test]
-    fn a_failed_child_shows_its_last_words() {
-        let invocation = Invocation::new("sh")
-            .arg("-c")
-            .arg("echo one >&2; echo two >&2; exit 7");
-        let error = DirectLauncher::default()
-            .run(&invocation)
-            .unwrap()
-            .success(&invocation)
-            .unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Child);
-        assert!(
-            error.to_string().ends_with("exit code 7: one | two"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn a_large_input_does_not_deadlock() {
-        let invocation = Invocation::new("cat").stdin(vec![b'x'; 1 << 20]);
-        assert_eq!(
-            DirectLauncher::default()
-                .run(&invocation)
-                .unwrap()
-                .stdout
-                .len(),
-            1 << 20
-        );
-    }
-
-    #[test]
-    fn a_missing_program_is_not_found() {
-        let error = DirectLauncher::default()
-            .run(&Invocation::new("no-such-program-here"))
-            .unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotFound);
-    }
-}
+mod tests;

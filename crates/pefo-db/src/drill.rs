@@ -52,7 +52,11 @@ pub async fn drill(
     let mut before = None;
     if plan.replaces {
         run.step("read the live database");
-        before = Some(read(server, &plan.database, &exactness, progress).await?.1);
+        before = Some(
+            read(&tools.cancel, server, &plan.database, &exactness, progress)
+                .await?
+                .1,
+        );
     }
     run.prepare(server, tools, plan, dir, &scratch, &maintenance)
         .await?;
@@ -61,7 +65,7 @@ pub async fn drill(
     let mut live_changed = None;
     if let Some(before) = before {
         run.step("read the live database again");
-        let (_, after) = read(server, &plan.database, &exactness, progress).await?;
+        let (_, after) = read(&tools.cancel, server, &plan.database, &exactness, progress).await?;
         live_changed = Some(compare(&before, &after, true));
     }
     Ok(DrillReport {

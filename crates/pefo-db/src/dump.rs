@@ -21,10 +21,13 @@ use crate::manifest::{DumpFile, DumpManifest, list_files};
 use crate::mark::CommitMark;
 use crate::name::{DatabaseName, connection_string};
 use crate::server::{Server, Session, get};
+use crate::sizes::Work;
 use crate::space;
 use crate::state::{self, DIGEST_ALGORITHM, Exactness};
+use crate::stop;
 use crate::tablespace::Placement;
 use crate::tools::Tools;
+use crate::verbose::Tables;
 
 /// The oldest server that has `hashtextextended`, of which the digests are made.
 const OLDEST_SERVER: u32 = 11;
@@ -103,7 +106,7 @@ impl DumpOptions {
 /// # Errors
 /// `NotFound` where the database or `pg_dump` does not exist, `Unreachable` or `Denied` by the server,
 /// the refusals `db-dump-exists`, `db-tool-older-than-server`, `db-server-unsupported` and, which may be
-/// overruled, `db-dump-space`; `Child` where `pg_dump` fails.
+/// overruled, `db-dump-space`; `Child` where `pg_dump` fails, `Cancelled` where [`Tools::cancel`] said stop.
 pub async fn dump(
     server: &Server,
     tools: &Tools,
@@ -137,7 +140,7 @@ async fn dump_into(
     progress: &dyn Progress,
 ) -> Result<DumpManifest> {
     let pg_dump = tools.version("pg_dump").await?;
-    let session = server.connect(database).await?;
+    let session = server.connect(database).await?.cancelled_by(&tools.cancel);
     let server_version_num = session.version_num().await?;
     let server_major = server_version_num / 10_000;
     if server_major < OLDEST_SERVER {
@@ -173,6 +176,7 @@ async fn dump_into(
         .arg(format!("--jobs={}", options.jobs))
         .arg("--compress=0")
         .arg("--no-subscriptions")
+        .arg("--verbose")
         .arg(format!(
             "--lock-wait-timeout={}s",
             options.lock_wait_seconds
@@ -181,18 +185,22 @@ async fn dump_into(
         .arg("--file")
         .arg(dir)
         .arg(format!("--dbname={}", connection_string(database)));
-    progress.begin("dump", None, Some(snapshot.size_bytes));
+    let Work { sizes, items } = Work::of(&session).await?;
+    progress.begin("dump", Some(items), Some(sizes.total));
+    let mut dumped = Tables::new(progress, sizes, options.jobs);
+    let exactness = Exactness::UpTo(options.exact_up_to_bytes);
     // Together: while pg_dump writes, the same snapshot is counted and digested. Both are waited for,
     // so that no pg_dump is left running when the other fails.
-    let exactness = Exactness::UpTo(options.exact_up_to_bytes);
-    let (dumped, state) = tokio::join!(
-        tools.run(invocation.clone()),
+    let (finished, state) = tokio::join!(
+        tools.run(invocation.clone(), |line| dumped.hear(line)),
         state::collect(&session, &exactness, progress)
     );
-    dumped?
+    // The snapshot ends with our transaction: where that failed, what pg_dump says is not the cause.
+    let mut state = state?;
+    finished?
         .success(&invocation)
         .map_err(|error| explain(error, dir))?;
-    let mut state = state?;
+    dumped.end();
     for (schema, name, value) in state::read_sequences(&session).await? {
         if let Some(sequence) = state
             .sequences
@@ -221,7 +229,7 @@ async fn dump_into(
         digest_algorithm: DIGEST_ALGORITHM.to_owned(),
         exact_up_to_bytes: options.exact_up_to_bytes,
         state,
-        files: digest_files(dir).await?,
+        files: stop::unless_said(&tools.cancel, digest_files(dir)).await?,
     };
     write_manifest(&options.disk, dir, &manifest)?;
     Ok(manifest)

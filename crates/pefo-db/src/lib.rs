@@ -9,17 +9,20 @@
 //!
 //! The crate is asynchronous on the embedder's tokio runtime (with time and I/O enabled) and starts
 //! none itself. PostgreSQL's programs run through the embedder's [`Launcher`], time comes from its
-//! [`Clock`]. Nothing is read from the environment.
+//! [`Clock`]. Nothing is read from the environment. A dump or a restore ends with `Cancelled`, its programs
+//! and queries ended, once the [`Cancel`] handed to [`Tools::cancel`] says stop; and where its future is
+//! dropped, the programs end too.
 //!
 //! ```no_run
 //! use pefo_core::{clock::SystemClock, launch::DirectLauncher, progress::Silent};
-//! use pefo_db::{DatabaseName, DumpOptions, RestoreOptions, Server, Tools};
+//! use pefo_db::{DatabaseName, DumpOptions, RestoreOptions, Server, ServerTls, Tools};
 //! use std::{path::Path, sync::Arc};
 //!
 //! # async fn example() -> pefo_core::Result<()> {
 //! let tools = Tools::new(Arc::new(DirectLauncher::default()));
 //! let database = DatabaseName::new("pe-rbac")?;
-//! let active = Server::on_tcp("active.example.com", "pe-postgres").passfile("/etc/pefo/pgpass");
+//! let tls = ServerTls::new("/etc/pefo/ca.pem", "/etc/pefo/database.pem", "/etc/pefo/database.key");
+//! let active = Server::on_tcp("active.example.com", "puppet-b.example.com").tls(tls);
 //! let dir = Path::new("/var/lib/pefo/pe-rbac.1");
 //! pefo_db::dump(&active, &tools, &database, dir, &DumpOptions::default(), &SystemClock, &Silent).await?;
 //!
@@ -33,6 +36,7 @@
 //!
 //! [`Launcher`]: pefo_core::launch::Launcher
 //! [`Clock`]: pefo_core::clock::Clock
+//! [`Cancel`]: pefo_core::cancel::Cancel
 
 mod collation;
 mod compare;
@@ -52,11 +56,15 @@ mod properties;
 mod restore;
 mod rights;
 mod server;
+mod sizes;
 mod space;
 mod state;
+mod stop;
 mod swap;
 mod tablespace;
+mod tls;
 mod tools;
+mod verbose;
 mod verify;
 
 pub use collation::CollationVersion;
@@ -82,5 +90,6 @@ pub use state::{
 };
 pub use swap::SwapReport;
 pub use tablespace::{Placement, TablespaceUse};
+pub use tls::ServerTls;
 pub use tools::{ToolVersion, Tools};
 pub use verify::{VerifyReport, verify};

@@ -23,10 +23,13 @@ use crate::plan::{RestoreOptions, RestorePlan, plan_restore};
 use crate::prepared::{prepare_in, swap_in_with};
 use crate::properties;
 use crate::server::{Server, Session, describe, get};
+use crate::sizes::Sizes;
 use crate::state::{self, Exactness};
+use crate::stop;
 use crate::swap::SwapReport;
 use crate::tools::Tools;
-use crate::verify::verify;
+use crate::verbose::Tables;
+use crate::verify::verify_unless;
 
 /// What a restore did.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -98,7 +101,7 @@ pub async fn restore(
     let manifest = DumpManifest::read(dir)?;
     let facts = ServerFacts::gather(server, tools, &manifest, database).await?;
     let plan = plan_restore(&manifest, &facts, database, options)?;
-    match unchanged(server, &plan, options, clock, progress).await? {
+    match unchanged(server, tools, &plan, options, clock, progress).await? {
         Some(report) => Ok(report),
         None => execute(server, tools, &plan, dir, clock, progress).await,
     }
@@ -108,9 +111,10 @@ pub async fn restore(
 /// a killed run has left is cleared up.
 ///
 /// # Errors
-/// As [`verify`]; `Locked` where another run restores the same database.
+/// As [`verify`](crate::verify); `Locked` where another run restores the same database.
 pub async fn unchanged(
     server: &Server,
+    tools: &Tools,
     plan: &RestorePlan,
     options: &RestoreOptions,
     clock: &dyn Clock,
@@ -119,7 +123,8 @@ pub async fn unchanged(
     if !plan.replaces || options.even_if_unchanged {
         return Ok(None);
     }
-    let compared = verify(server, &plan.database, &plan.manifest, progress).await?;
+    let (database, manifest) = (&plan.database, &plan.manifest);
+    let compared = verify_unless(&tools.cancel, server, database, manifest, progress).await?;
     // Equal counts alone do not tell that nothing changed, but where this dump was restored, that it stands.
     let still_stands = options.was_restored && compared.differences.is_empty();
     if !compared.proves_equal() && !still_stands {
@@ -142,7 +147,8 @@ pub async fn unchanged(
 /// # Errors
 /// The refusals `db-dump-damaged`, `db-locale-missing`, `db-verify-mismatch` (naming the tables) and
 /// `db-in-use`; `Locked` where another run restores the same database; `Child` where `pg_restore`
-/// fails. The live database is untouched after every one of them, and the shadow is dropped.
+/// fails; `Cancelled` where [`Tools::cancel`] said stop before the swap. The live database is untouched
+/// after every one of them, and the shadow is dropped.
 pub async fn execute(
     server: &Server,
     tools: &Tools,
@@ -215,9 +221,13 @@ impl<'a> Run<'a> {
     }
 
     pub(crate) fn step(&mut self, name: &'static str) {
+        self.measured_step(name, None, None);
+    }
+
+    fn measured_step(&mut self, name: &'static str, items: Option<u64>, bytes: Option<u64>) {
         self.end_step();
         self.current = Some((name, self.clock.now()));
-        self.progress.begin(name, None, None);
+        self.progress.begin(name, items, bytes);
     }
 
     pub(crate) fn end_step(&mut self) {
@@ -278,7 +288,7 @@ impl<'a> Run<'a> {
         maintenance: &Session,
     ) -> Result<()> {
         self.step("check files");
-        check_files(&plan.manifest, dir).await?;
+        stop::unless_said(&tools.cancel, check_files(&plan.manifest, dir)).await?;
 
         self.drop_leftovers(maintenance, &plan.database).await?;
         let outcome = self
@@ -316,7 +326,9 @@ impl<'a> Run<'a> {
             )
             .await?;
 
-        self.step("load");
+        let sizes = Sizes::of_files(tools, &plan.manifest, dir).await;
+        self.measured_step("load", u64::try_from(plan.tables).ok(), Some(sizes.total));
+        let mut loaded = Tables::new(self.progress, sizes, plan.jobs);
         let mut invocation = tools
             .invocation("pg_restore", server)
             // What this loads is not live, and the swap's own commit makes all of it durable.
@@ -325,21 +337,23 @@ impl<'a> Run<'a> {
             .arg(format!("--jobs={}", plan.jobs))
             .arg("--exit-on-error")
             .arg("--no-subscriptions")
+            .arg("--verbose")
             .arg(format!("--dbname={}", connection_string(shadow)));
         if plan.without_tablespaces {
             invocation = invocation.arg("--no-tablespaces");
         }
         let invocation = invocation.arg(dir);
         tools
-            .run(invocation.clone())
+            .run(invocation.clone(), |line| loaded.hear(line))
             .await?
             .success(&invocation)
             .map_err(|error| {
                 error.hint("the live database is as it was; mend what pg_restore names, then restore again")
             })?;
+        loaded.end();
 
         self.step("analyze");
-        let session = server.connect(shadow).await?;
+        let session = server.connect(shadow).await?.cancelled_by(&tools.cancel);
         session.batch("analyze the shadow", "analyze").await?;
 
         self.step("set up");
@@ -363,7 +377,8 @@ impl<'a> Run<'a> {
                 .hint("the live database is as it was; dump again, and if it stays, report it"));
         }
         self.notes.extend(other.iter().map(ToString::to_string));
-        Ok(())
+        // The last moment at which the shadow can go without a trace: a swap is carried out.
+        tools.cancel.check()
     }
 }
 

@@ -7,17 +7,18 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pefo_core::{Error, ErrorKind, Result};
-use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, NoTls, Row};
 
 use crate::name::DatabaseName;
 use crate::passfile;
+use crate::tls::{self, ServerTls};
+
+mod session;
+
+pub(crate) use session::{Line, Session, describe, get};
 
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub struct Server {
     pub user: String,
     /// A file in libpq's `.pgpass` format, mode 0600.
     pub passfile: Option<PathBuf>,
+    /// How a server on another host is reached by TLS. Without it, what is said over TCP is plain text.
+    pub tls: Option<ServerTls>,
     /// The database to connect to for what belongs to no database, and while a live one is renamed.
     pub maintenance_database: DatabaseName,
     /// How long a connection may take to come about.
@@ -71,7 +74,9 @@ impl Server {
         Self::new(Host::Socket(dir.into()), user)
     }
 
-    /// A server on TCP, port 5432.
+    /// A server on TCP, port 5432. On another host it should be reached by [`Server::tls`]: without it
+    /// everything that is dumped and restored crosses the line in plain text, and so does the password
+    /// where the server asks for it by the method `password`.
     pub fn on_tcp(host: impl Into<String>, user: impl Into<String>) -> Self {
         Self::new(Host::Tcp(host.into()), user)
     }
@@ -83,6 +88,7 @@ impl Server {
             port: 5432,
             user: user.into(),
             passfile: None,
+            tls: None,
             maintenance_database: DatabaseName::postgres(),
             connect_timeout: Duration::from_secs(10),
         }
@@ -99,6 +105,13 @@ impl Server {
     #[must_use]
     pub fn passfile(mut self, path: impl Into<PathBuf>) -> Self {
         self.passfile = Some(path.into());
+        self
+    }
+
+    /// Reaches it by TLS or not at all.
+    #[must_use]
+    pub fn tls(mut self, tls: ServerTls) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -154,8 +167,10 @@ impl Server {
                 config.password(password);
             }
         }
-        let connected = tokio::time::timeout(self.connect_timeout, config.connect(NoTls)).await;
-        let (client, connection) = match connected {
+        let line = self.line()?;
+        let connected =
+            tokio::time::timeout(self.connect_timeout, Session::open(&mut config, line)).await;
+        let session = match connected {
             Ok(outcome) => outcome.map_err(|error| self.connect_error(database, error))?,
             Err(_) => {
                 return Err(
@@ -163,20 +178,23 @@ impl Server {
                 );
             }
         };
-        let broken = Arc::new(Mutex::new(None));
-        let report = Arc::clone(&broken);
-        let task = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                *report.lock().unwrap_or_else(PoisonError::into_inner) = Some(describe(&error));
-            }
-        });
-        let session = Session {
-            client,
-            task,
-            broken,
-        };
-        session.batch("prepare the session", PINNED).await?;
+        session.prepare().await?;
         Ok(session)
+    }
+
+    fn line(&self) -> Result<Line> {
+        match (&self.host, &self.tls) {
+            (_, None) => Ok(Line::Plain),
+            (Host::Tcp(_), Some(tls)) => Ok(Line::Tls(tls.connector()?)),
+            (Host::Socket(dir), Some(_)) => {
+                let message = format!(
+                    "{} is a socket's directory, where PostgreSQL has no TLS",
+                    dir.display()
+                );
+                Err(Error::new(ErrorKind::Config, message)
+                    .hint("TLS needs a host name ([database] host)"))
+            }
+        }
     }
 
     fn unreachable(&self, why: impl fmt::Display) -> Error {
@@ -189,6 +207,11 @@ impl Server {
     }
 
     fn connect_error(&self, database: &DatabaseName, error: tokio_postgres::Error) -> Error {
+        if let Some(tls) = &self.tls
+            && let Some(failure) = tls::failure(self, tls, &error)
+        {
+            return failure.with_source(error);
+        }
         let said = describe(&error);
         let message = format!(
             "connect to database {:?} as {:?}: {said}",
@@ -198,6 +221,11 @@ impl Server {
         let code = error.code().map_or("", SqlState::code);
         let mapped = match code {
             "3D000" => Error::new(ErrorKind::NotFound, format!("database {:?} does not exist", database.as_str())),
+            _ if code.starts_with("28") && (said.contains("no encryption") || said.contains("SSL off")) => {
+                Error::new(ErrorKind::Denied, message).hint(
+                    "its pg_hba.conf lets this host in by TLS only, if at all: set [database] tls",
+                )
+            }
             _ if code.starts_with("28") || (code.is_empty() && said.contains("password")) => {
                 Error::new(ErrorKind::Denied, message).hint(
                     "peer authentication needs pefo's database stages to run as the role's system user ([database] run_as); \
@@ -224,146 +252,5 @@ impl Server {
             }
             Err(_) => error,
         }
-    }
-}
-
-/// Everything that changes how a value prints, how long a statement may take, or what a statement
-/// sees, as it must be on both masters. `search_path` empty, so that names print qualified.
-const PINNED: &str = "\
-set datestyle = 'ISO, YMD'; set intervalstyle = 'postgres'; set timezone = 'UTC'; \
-set extra_float_digits = 3; set bytea_output = 'hex'; set lc_monetary = 'C'; \
-set client_encoding = 'UTF8'; set standard_conforming_strings = on; set quote_all_identifiers = off; \
-set search_path = ''; set row_security = off; \
-set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0; \
-set default_transaction_read_only = off; set default_transaction_isolation = 'read committed'; \
-set default_transaction_deferrable = off; set synchronous_commit = on; \
-select pg_catalog.set_config(name, '0', false) from pg_catalog.pg_settings \
-  where name in ('idle_session_timeout', 'transaction_timeout');";
-
-/// One connection; closed when dropped.
-#[derive(Debug)]
-pub(crate) struct Session {
-    client: Client,
-    task: JoinHandle<()>,
-    broken: Arc<Mutex<Option<String>>>,
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Session {
-    /// Ends the session and waits until the connection is closed on our side.
-    pub(crate) async fn close(mut self) {
-        let task = std::mem::replace(&mut self.task, tokio::spawn(async {}));
-        drop(self);
-        // The task ends by itself once its client is gone; a panic in it ends it too.
-        drop(task.await);
-    }
-
-    pub(crate) async fn batch(&self, what: &str, sql: &str) -> Result<()> {
-        self.client
-            .batch_execute(sql)
-            .await
-            .map_err(|error| self.error(what, error))
-    }
-
-    /// [`Session::batch`] with PostgreSQL's own error, for who must tell its code.
-    pub(crate) async fn raw_batch(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
-        self.client.batch_execute(sql).await
-    }
-
-    pub(crate) async fn rows(
-        &self,
-        what: &str,
-        sql: &str,
-        parameters: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>> {
-        self.client
-            .query(sql, parameters)
-            .await
-            .map_err(|error| self.error(what, error))
-    }
-
-    pub(crate) async fn row(
-        &self,
-        what: &str,
-        sql: &str,
-        parameters: &[&(dyn ToSql + Sync)],
-    ) -> Result<Row> {
-        self.client
-            .query_one(sql, parameters)
-            .await
-            .map_err(|error| self.error(what, error))
-    }
-
-    /// The server's version as one number: 150014 for 15.14.
-    pub(crate) async fn version_num(&self) -> Result<u32> {
-        let row = self
-            .row(
-                "ask for the version",
-                "select pg_catalog.current_setting('server_version_num')",
-                &[],
-            )
-            .await?;
-        let text: String = get(&row, 0)?;
-        text.parse().map_err(|_| {
-            Error::new(
-                ErrorKind::Protocol,
-                format!("the server's version is {text:?}"),
-            )
-        })
-    }
-
-    /// An error of PostgreSQL as one of ours, with why the connection broke where it did.
-    pub(crate) fn error(&self, what: &str, error: tokio_postgres::Error) -> Error {
-        let mut said = describe(&error);
-        if error.is_closed()
-            && let Some(why) = self
-                .broken
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .as_ref()
-        {
-            said = why.clone();
-        }
-        let code = error.code().map_or("", SqlState::code);
-        let kind = match code {
-            "42501" => ErrorKind::Denied,
-            "3D000" => ErrorKind::NotFound,
-            "57P01" | "57P02" | "57P03" | "" => ErrorKind::Unreachable,
-            _ => ErrorKind::Protocol,
-        };
-        Error::new(kind, format!("{what}: {said}")).with_source(error)
-    }
-}
-
-/// A column of a row, or `Protocol`.
-pub(crate) fn get<'a, T: tokio_postgres::types::FromSql<'a>>(
-    row: &'a Row,
-    column: usize,
-) -> Result<T> {
-    row.try_get(column).map_err(|error| {
-        Error::new(
-            ErrorKind::Protocol,
-            format!("column {column} of an answer: {error}"),
-        )
-        .with_source(error)
-    })
-}
-
-/// What PostgreSQL said, with its detail, else what went wrong below it.
-pub(crate) fn describe(error: &tokio_postgres::Error) -> String {
-    if let Some(said) = error.as_db_error() {
-        return match said.detail() {
-            Some(detail) => format!("{} ({detail})", said.message()),
-            None => said.message().to_owned(),
-        };
-    }
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
     }
 }

@@ -4,6 +4,7 @@
 //! nothing is written. A difference is named by the object it is in.
 
 use pefo_core::Result;
+use pefo_core::cancel::Cancel;
 use pefo_core::clock::Timestamp;
 use pefo_core::progress::Progress;
 use serde::{Deserialize, Serialize};
@@ -53,9 +54,20 @@ pub async fn verify(
     manifest: &DumpManifest,
     progress: &dyn Progress,
 ) -> Result<VerifyReport> {
+    verify_unless(&Cancel::new(), server, database, manifest, progress).await
+}
+
+/// [`verify`] that ends where stop is said.
+pub(crate) async fn verify_unless(
+    cancel: &Cancel,
+    server: &Server,
+    database: &DatabaseName,
+    manifest: &DumpManifest,
+    progress: &dyn Progress,
+) -> Result<VerifyReport> {
     progress.begin("verify", Some(manifest.state.relations.len() as u64), None);
     let exactness = Exactness::of(&manifest.state);
-    let (version_num, found) = read(server, database, &exactness, progress).await?;
+    let (version_num, found) = read(cancel, server, database, &exactness, progress).await?;
     progress.end();
     let same_major = version_num / 10_000 == manifest.server_major();
     Ok(VerifyReport {
@@ -73,12 +85,13 @@ pub async fn verify(
 
 /// The server's version as one number, and what a database holds, in one snapshot.
 pub(crate) async fn read(
+    cancel: &Cancel,
     server: &Server,
     database: &DatabaseName,
     exactness: &Exactness<'_>,
     progress: &dyn Progress,
 ) -> Result<(u32, DatabaseState)> {
-    let session = server.connect(database).await?;
+    let session = server.connect(database).await?.cancelled_by(cancel);
     let version_num = session.version_num().await?;
     session
         .batch(

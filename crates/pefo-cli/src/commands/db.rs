@@ -1,5 +1,6 @@
 //! `pefo db dump`, `list`, `drill` and `verify`, and the stage that runs in the database's account.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -195,4 +196,29 @@ pub(super) fn stage() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// Becomes a program that gets SIGTERM when the process `parent`, which started it, dies; pg_dump and
+/// pg_restore then cancel their queries and end.
+pub(super) fn tied(parent: i32, command: &[OsString]) -> ExitCode {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    use std::os::unix::process::CommandExt as _;
+    let Some((program, arguments)) = command.split_first() else {
+        return ExitCode::FAILURE;
+    };
+    let program = Path::new(program);
+    let failed = match set_parent_process_death_signal(Some(Signal::TERM)) {
+        Err(error) => format!("tie {} to its stage: {error}", program.display()),
+        // It died before we asked.
+        Ok(()) if getppid().map(|pid| pid.as_raw_pid()) != Some(parent) => {
+            format!("run {}: its stage is gone", program.display())
+        }
+        Ok(()) => {
+            let error = std::process::Command::new(program).args(arguments).exec();
+            format!("{}: {error}", program.display())
+        }
+    };
+    drop(writeln!(std::io::stderr().lock(), "{failed}"));
+    // What a shell says of a program that it cannot run.
+    ExitCode::from(127)
 }

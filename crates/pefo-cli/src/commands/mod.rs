@@ -29,6 +29,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     match &arguments.command {
         Command::Receive => return receive::run(&arguments.config),
         Command::Db(Db::Stage) => return db::stage(),
+        Command::Db(Db::Tied { parent, command }) => return db::tied(*parent, command),
         _ => {}
     }
     let report = dispatch(arguments, command).unwrap_or_else(Report::failed);
@@ -147,7 +148,7 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
         Command::Apply { datasets, change } => {
             apply(&host, command, &chosen(&host, datasets), change)
         }
-        Command::Config(_) | Command::Receive | Command::Db(Db::Stage) => {
+        Command::Config(_) | Command::Receive | Command::Db(Db::Stage | Db::Tied { .. }) => {
             Err(Error::invalid("handled before the configuration is read"))
         }
     }
@@ -320,6 +321,7 @@ fn name(command: &Command) -> &'static str {
         Command::Db(Db::Verify { .. }) => "db verify",
         Command::Db(Db::List) => "db list",
         Command::Db(Db::Stage) => "db stage",
+        Command::Db(Db::Tied { .. }) => "db tied",
         Command::Push { .. } => "push",
         Command::Apply { .. } => "apply",
         Command::Status => "status",

@@ -221,6 +221,8 @@ pub struct Database {
     pub run_as: Option<String>,
     /// libpq's pgpass file.
     pub passfile: Option<PathBuf>,
+    /// How a server on another host is reached by TLS.
+    pub tls: Option<DatabaseTls>,
     /// Where pg_dump and pg_restore are.
     pub bin_dir: Option<PathBuf>,
     /// Parallel jobs.
@@ -240,12 +242,24 @@ impl Default for Database {
             user: "pe-postgres".into(),
             run_as: None,
             passfile: None,
+            tls: None,
             bin_dir: None,
             jobs: 2,
             keep_previous: 1,
             exact_up_to: Size::of(1 << 30),
         }
     }
+}
+
+/// `database.tls`: files in PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseTls {
+    /// The CA that signed the server's certificate: the only one trusted.
+    pub ca_cert: PathBuf,
+    /// The client certificate.
+    pub cert: PathBuf,
+    /// Its key, readable for the account that pg_dump runs as and for nobody else.
+    pub key: PathBuf,
 }
 
 /// `[schedule]`.
@@ -368,6 +382,28 @@ impl Config {
             }
         }
         self.services.validate()?;
+        if let Some(database) = &self.database
+            && let Some(tls) = &database.tls
+        {
+            if database.host.starts_with('/') {
+                return bad(format!(
+                    "database.tls needs a host name: database.host = {:?} is a socket's directory, where PostgreSQL has no TLS",
+                    database.host
+                ));
+            }
+            for (name, path) in [
+                ("ca_cert", &tls.ca_cert),
+                ("cert", &tls.cert),
+                ("key", &tls.key),
+            ] {
+                if !path.is_absolute() {
+                    return bad(format!(
+                        "database.tls.{name} = {:?} is not an absolute path",
+                        path.display().to_string()
+                    ));
+                }
+            }
+        }
         if self.retention.generations == 0 {
             return bad("retention.generations = 0 would keep nothing to go back to".to_owned());
         }

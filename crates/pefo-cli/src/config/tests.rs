@@ -16,6 +16,11 @@ fn uncommented() -> String {
         .map(|line| if is_setting(line) { &line[2..] } else { line })
         .collect::<Vec<_>>()
         .join("\n")
+        // The default is a socket, which has no TLS.
+        .replace(
+            "\nhost = \"/var/run/postgresql\"",
+            "\nhost = \"db.example.com\"",
+        )
 }
 
 #[test]
@@ -77,10 +82,25 @@ fn programs_that_would_never_run_are_errors() {
 }
 
 #[test]
+fn what_is_shown_is_the_same_configuration_again() {
+    let full: Config = unknown::parse(&uncommented()).unwrap();
+    assert!(full.database.as_ref().unwrap().tls.is_some());
+    let shown = toml::to_string(&full).unwrap();
+    let again: Config = unknown::parse(&shown).unwrap();
+    assert_eq!(again, full);
+}
+
+#[test]
 fn an_unknown_key_names_the_nearest_known_one() {
     let error = Config::parse("[site]\ncertname = \"a.lab\"\n[ca]\nmax_delets = 3").unwrap_err();
     insta::assert_snapshot!(error, @"line 4: unknown key ca.max_delets");
     insta::assert_snapshot!(error.hint_text().unwrap(), @"did you mean ca.max_deletes?");
+    let error = Config::parse(
+        "[site]\ncertname = \"a.lab\"\n[database]\nhost = \"db\"\ntls = { ca_crt = \"/ca\" , ca_cert = \"/ca\", cert = \"/c\", key = \"/k\" }",
+    )
+    .unwrap_err();
+    insta::assert_snapshot!(error, @"line 5: unknown key database.tls.ca_crt");
+    insta::assert_snapshot!(error.hint_text().unwrap(), @"did you mean database.tls.ca_cert?");
     let error = Config::parse("[site]\ncertname = \"a.lab\"\n[sight]\nx = 3").unwrap_err();
     insta::assert_snapshot!(error, @"line 3: unknown key sight");
 }
@@ -100,6 +120,18 @@ fn a_wrong_value_is_named_with_its_line() {
         (
             "[site]\ncertname = \"a.lab\"\n[transport]\ncompression = \"gzip\"",
             "line 4",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[database]\ntls = { ca_cert = \"/ca\", cert = \"/c\", key = \"/k\" }",
+            "is a socket's directory",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[database]\nhost = \"db\"\ntls = { ca_cert = \"/ca\", cert = \"c\", key = \"/k\" }",
+            "database.tls.cert = \"c\"",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[database]\nhost = \"db\"\ntls = { ca_cert = \"/ca\", cert = \"/c\" }",
+            "missing field `key`",
         ),
         ("[site", "line 1"),
     ] {

@@ -60,13 +60,24 @@ fn known_keys() -> BTreeSet<String> {
         if let Some(name) = line.strip_prefix('[') {
             section = name.trim_matches(['[', ']']).to_owned();
             keys.insert(section.clone());
-        } else if let Some((key, _)) = line.split_once(" = ")
-            && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+        } else if let Some((key, value)) = line.split_once(" = ")
+            && is_key(key)
         {
             keys.insert(format!("{section}.{key}"));
+            let inner = value.trim_matches(['{', '}', ' ']).split(", ");
+            let inner = inner.filter_map(|pair| pair.split_once(" = "));
+            keys.extend(
+                inner
+                    .filter(|(inner, _)| is_key(inner))
+                    .map(|(inner, _)| format!("{section}.{key}.{inner}")),
+            );
         }
     }
     keys
+}
+
+fn is_key(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
@@ -89,6 +100,10 @@ fn find_line(text: &str, section: Option<&str>, name: &str) -> usize {
         }
         let key = line.split('=').next().unwrap_or_default().trim();
         if key == name && section.is_none_or(|section| section == current) {
+            return number + 1;
+        }
+        // Within a table of one line.
+        if section.is_some_and(|section| section == format!("{current}.{key}")) {
             return number + 1;
         }
     }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 mod bench;
+mod cancelled;
 mod failures;
 mod marks;
 mod preflight;
@@ -10,3 +11,4 @@ mod prepared;
 mod refusals;
 mod roundtrip;
 mod swapping;
+mod tls;

@@ -24,6 +24,7 @@ use tempfile::TempDir;
 
 pub use tap::Tap;
 
+use crate::ca::Credentials;
 use crate::child::Child;
 use crate::skip::Skip;
 
@@ -33,6 +34,9 @@ use crate::skip::Skip;
 pub struct ClusterOptions {
     /// Also listen on 127.0.0.1, with passwords (`scram-sha-256`) for everybody.
     pub tcp: bool,
+    /// Also listen on 127.0.0.1 by TLS only, with these as the server's own: everybody needs a certificate
+    /// of that CA whose common name is the role.
+    pub tls: Option<Credentials>,
     /// Let fsync work; off by default, since a throwaway cluster has nothing to lose.
     pub fsync: bool,
     /// Let the superuser in by peer authentication only, as PE's PostgreSQL does; without it
@@ -48,6 +52,7 @@ impl Default for ClusterOptions {
     fn default() -> Self {
         Self {
             tcp: false,
+            tls: None,
             fsync: false,
             peer: false,
             superuser: "postgres".to_owned(),
@@ -61,6 +66,13 @@ impl ClusterOptions {
     #[must_use]
     pub fn tcp(mut self) -> Self {
         self.tcp = true;
+        self
+    }
+
+    /// Listens on 127.0.0.1 too, by TLS with client certificates.
+    #[must_use]
+    pub fn tls(mut self, own: Credentials) -> Self {
+        self.tls = Some(own);
         self
     }
 
@@ -200,6 +212,9 @@ impl Cluster {
         ]);
         succeed(initdb.output(), "initdb")?;
         std::fs::write(data.join("pg_hba.conf"), hba(options)).map_err(io)?;
+        if let Some(own) = &options.tls {
+            install(own, &data).map_err(io)?;
+        }
 
         let port = free_port()?;
         std::fs::write(
@@ -416,6 +431,23 @@ fn spawn_server(bin_dir: &Path, dir: &Path) -> Result<Child> {
     Ok(Child::spawn(&mut server))
 }
 
+/// Puts the server's certificates where [`conf`] says they are, for the server's eyes only.
+fn install(own: &Credentials, data: &Path) -> std::io::Result<()> {
+    for (name, pem) in [
+        ("ca.pem", &own.ca_pem),
+        ("cert.pem", &own.cert_pem),
+        ("key.pem", &own.key_pem),
+    ] {
+        let path = data.join(name);
+        std::fs::write(&path, pem)?;
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600))?;
+        if let Some((uid, gid)) = run_as() {
+            chown(&path, Some(uid), Some(gid))?;
+        }
+    }
+    Ok(())
+}
+
 fn hba(options: &ClusterOptions) -> String {
     let socket = if options.peer {
         format!(
@@ -425,17 +457,30 @@ fn hba(options: &ClusterOptions) -> String {
     } else {
         "local all all trust\n".to_owned()
     };
-    format!("{socket}host all all 127.0.0.1/32 scram-sha-256\n")
+    let network = match options.tls {
+        Some(_) => "hostssl all all 127.0.0.1/32 cert clientcert=verify-full",
+        None => "host all all 127.0.0.1/32 scram-sha-256",
+    };
+    format!("{socket}{network}\n")
 }
 
 fn conf(options: &ClusterOptions, dir: &Path, port: u16) -> String {
-    let listen = if options.tcp { "127.0.0.1" } else { "" };
+    let listen = if options.tcp || options.tls.is_some() {
+        "127.0.0.1"
+    } else {
+        ""
+    };
     let fsync = if options.fsync { "on" } else { "off" };
     let mut conf = format!(
         "listen_addresses = '{listen}'\nport = {port}\nunix_socket_directories = '{}'\nfsync = {fsync}\n\
          shared_buffers = '16MB'\nmax_connections = 60\nlog_min_messages = warning\n",
         dir.display()
     );
+    if options.tls.is_some() {
+        conf.push_str(
+            "ssl = on\nssl_ca_file = 'ca.pem'\nssl_cert_file = 'cert.pem'\nssl_key_file = 'key.pem'\n",
+        );
+    }
     for line in &options.settings {
         conf.push_str(line);
         conf.push('\n');

@@ -13,7 +13,7 @@ use pefo_core::progress::Silent;
 use pefo_core::{Error, ErrorKind, Result};
 use pefo_db::{
     CommitMark, DatabaseName, DumpManifest, DumpOptions, Prepared, RestoreOptions, RestorePlan,
-    RestoreReport, Server, ServerFacts, Tools,
+    RestoreReport, Server, ServerFacts, ServerTls, Tools,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use super::settings;
 use crate::config::Database;
 use crate::host::Host;
-use crate::launcher::AccountLauncher;
+use crate::launcher::{AccountLauncher, TiedLauncher};
 use crate::pipeline::block_on;
 
 /// A dump and what may be overruled about it.
@@ -192,7 +192,8 @@ pub(super) enum Preparation {
 fn serve(request: Request) -> Result<Value> {
     let Request { settings, stage } = request;
     let server = server(&settings);
-    let mut tools = Tools::new(Arc::new(DirectLauncher::default()));
+    let launcher = TiedLauncher::new(Arc::new(DirectLauncher::default()))?;
+    let mut tools = Tools::new(Arc::new(launcher));
     if let Some(dir) = &settings.bin_dir {
         tools = tools.bin_dir(dir);
     }
@@ -205,11 +206,14 @@ fn server(settings: &Database) -> Server {
     } else {
         Server::on_tcp(settings.host.clone(), settings.user.clone())
     };
-    let server = server.port(settings.port);
-    match &settings.passfile {
-        Some(passfile) => server.passfile(passfile),
-        None => server,
+    let mut server = server.port(settings.port);
+    if let Some(passfile) = &settings.passfile {
+        server = server.passfile(passfile);
     }
+    if let Some(tls) = &settings.tls {
+        server = server.tls(ServerTls::new(&tls.ca_cert, &tls.cert, &tls.key));
+    }
+    server
 }
 
 async fn carry_out(
@@ -241,7 +245,8 @@ async fn carry_out(
         Stage::Prepare(dumped) => {
             let (plan, options) = plan(settings, server, tools, &dumped).await?;
             let (clock, dir) = (&SystemClock, &dumped.dir);
-            let unchanged = pefo_db::unchanged(server, &plan, &options, clock, &Silent).await?;
+            let unchanged =
+                pefo_db::unchanged(server, tools, &plan, &options, clock, &Silent).await?;
             value(match unchanged {
                 Some(report) => Preparation::Unchanged(Box::new(report)),
                 None => {
