@@ -132,33 +132,16 @@ impl<'a> Running<'a> {
     }
 
     fn finish(mut self, watch: Option<&Watch<'_>>) -> Result<Finished> {
-        let mut told_to_stop = None;
-        while let Some(events) = self.wait(watch.is_some())? {
-            for event in events {
-                self.serve(event, watch)?;
-            }
-            if watch.is_some_and(|watch| watch.cancel.is_cancelled()) {
-                // The process is ours and not reaped before all is over, so its id is no other's. That
-                // it has ended meanwhile is no failure.
-                let pid = Pid::from_child(&self.child);
-                match told_to_stop {
-                    None => {
-                        told_to_stop = Some(Instant::now());
-                        let _ = kill_process(pid, Signal::TERM);
-                    }
-                    Some(since) if since.elapsed() >= DirectLauncher::GRACE => {
-                        let _ = kill_process_group(pid, Signal::KILL);
-                        break;
-                    }
-                    Some(_) => {}
-                }
-            }
-        }
+        let is_stopped = self.attend(watch).inspect_err(|_| {
+            // Nobody could say any more how it goes on.
+            drop(self.child.kill());
+            drop(self.child.wait());
+        })?;
         let status = self
             .child
             .wait()
             .map_err(|error| self.failed("wait for", error))?;
-        if told_to_stop.is_some() {
+        if is_stopped {
             let message = format!("{}: it was cancelled", self.invocation.line());
             return Err(Error::new(ErrorKind::Cancelled, message));
         }
@@ -172,6 +155,34 @@ impl<'a> Running<'a> {
             stdout: self.output,
             stderr: self.errors,
         })
+    }
+
+    /// Serves its pipes until they and it have ended; whether it was told to stop.
+    fn attend(&mut self, watch: Option<&Watch<'_>>) -> Result<bool> {
+        let mut told_to_stop = None;
+        while let Some(events) = self.wait(watch.is_some())? {
+            for event in events {
+                self.serve(event, watch)?;
+            }
+            if !watch.is_some_and(|watch| watch.cancel.is_cancelled()) {
+                continue;
+            }
+            // The process is ours and not reaped before all is over, so its id is no other's. That it has
+            // ended meanwhile is no failure.
+            let pid = Pid::from_child(&self.child);
+            match told_to_stop {
+                None => {
+                    told_to_stop = Some(Instant::now());
+                    let _ = kill_process(pid, Signal::TERM);
+                }
+                Some(since) if since.elapsed() >= DirectLauncher::GRACE => {
+                    let _ = kill_process_group(pid, Signal::KILL);
+                    break;
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(told_to_stop.is_some())
     }
 
     /// What can be done, at the latest after [`NOTICE`] where somebody may say stop; `None` once the
