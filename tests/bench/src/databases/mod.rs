@@ -12,7 +12,7 @@
 mod content;
 mod original;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 
 use pefo_core::{Error, Result};
@@ -60,6 +60,8 @@ pub(crate) struct Databases {
     /// The configurations of both masters, before a row changes them.
     configurations: [(PathBuf, String); 2],
     changes: Cell<u64>,
+    /// What the active held after the last change.
+    held: RefCell<String>,
     peak_kib: Cell<u64>,
 }
 
@@ -84,6 +86,7 @@ impl Databases {
         b.use_database(&on_b, &[content.name()]);
         masters::pair(&a, &b);
         let configurations = [configuration(&a)?, configuration(&b)?];
+        let held = RefCell::new(held_by(&on_a, content)?);
         Ok(Self {
             content,
             a,
@@ -94,6 +97,7 @@ impl Databases {
             place,
             configurations,
             changes: Cell::new(0),
+            held,
             peak_kib: Cell::new(0),
         })
     }
@@ -130,7 +134,8 @@ impl Databases {
         self.changes.set(number);
         self.on_a
             .sql(self.content.name(), &self.content.change(number))?;
-        self.held_by(&self.on_a).map(drop)
+        *self.held.borrow_mut() = held_by(&self.on_a, self.content)?;
+        Ok(())
     }
 
     /// Lets the clusters write what they have not written yet, so that none of them does while another
@@ -189,16 +194,12 @@ impl Databases {
     }
 
     fn same_as_active(&self, whose: &str, cluster: &Cluster) -> Result<()> {
-        let (is, should) = (self.held_by(cluster)?, self.held_by(&self.on_a)?);
-        if is == should {
+        let (is, should) = (held_by(cluster, self.content)?, self.held.borrow());
+        if is == *should {
             return Ok(());
         }
         let message = format!("{whose} database holds {is}, the active's {should}");
         Err(Error::invalid(message))
-    }
-
-    fn held_by(&self, cluster: &Cluster) -> Result<String> {
-        cluster.query_text(self.content.name(), self.content.digest())
     }
 
     /// The database.
@@ -240,6 +241,11 @@ fn cluster() -> Result<Cluster, Halt> {
         .setting("checkpoint_timeout = '1h'")
         .setting("max_wal_size = '4GB'");
     Ok(Cluster::start_with(&options)?)
+}
+
+/// Text that is equal where equal rows are held.
+fn held_by(cluster: &Cluster, content: Content) -> Result<String> {
+    cluster.query_text(content.name(), content.digest())
 }
 
 fn configuration(master: &Master) -> Result<(PathBuf, String)> {
