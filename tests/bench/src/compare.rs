@@ -98,6 +98,35 @@ fn difference(a: (&Path, &Metadata), b: (&Path, &Metadata)) -> Result<Option<&'s
     Ok((!same_content(path, other_path)?).then_some("content"))
 }
 
+/// Compares the rows in two dumps of one database, as `pg_dump -Fd -Z0` writes them: a file for each table.
+/// Their tables of contents hold the time, and differ.
+///
+/// # Errors
+/// The first table that differs or is in one of them only; two dumps without a table.
+pub(crate) fn same_rows(one: &Path, other: &Path) -> Result<()> {
+    let tables = |dir: &Path| -> Result<Vec<PathBuf>> {
+        let mut paths: Vec<PathBuf> = list(dir)?.into_keys().collect();
+        paths.retain(|path| {
+            path.extension().is_some_and(|extension| extension == "dat")
+                && path != Path::new("toc.dat")
+        });
+        Ok(paths)
+    };
+    let (wanted, found) = (tables(one)?, tables(other)?);
+    if wanted.is_empty() || wanted != found {
+        let message = format!("the dump has the tables {found:?}, not {wanted:?}");
+        return Err(Error::invalid(message));
+    }
+    for table in wanted {
+        let (a, b) = (one.join(&table), other.join(&table));
+        if !same_content(&a, &b)? {
+            let message = format!("{} is not as {}", b.display(), a.display());
+            return Err(Error::invalid(message));
+        }
+    }
+    Ok(())
+}
+
 fn same_content(a: &Path, b: &Path) -> Result<bool> {
     let (mut left, mut right) = (open(a)?, open(b)?);
     let mut buffers = [vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]];
@@ -196,5 +225,23 @@ mod tests {
             std::fs::set_permissions(b.join("two"), mode).unwrap();
         });
         assert!(text.ends_with("two has another mode"), "{text}");
+    }
+
+    #[test]
+    fn dumps_hold_the_same_where_all_tables_do_whatever_their_contents_say() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, other] = ["one", "other"].map(|name| dir.path().join(name));
+        for (path, of_when) in [(&one, "09:00"), (&other, "10:00")] {
+            std::fs::create_dir(path).unwrap();
+            std::fs::write(path.join("toc.dat"), of_when).unwrap();
+        }
+        same_rows(&one, &other).unwrap_err();
+        std::fs::write(one.join("3001.dat"), "1\n2\n").unwrap();
+        same_rows(&one, &other).unwrap_err();
+        std::fs::write(other.join("3001.dat"), "1\n2\n").unwrap();
+        same_rows(&one, &other).unwrap();
+        std::fs::write(other.join("3001.dat"), "1\n3\n").unwrap();
+        let error = same_rows(&one, &other).unwrap_err();
+        assert!(error.to_string().contains("3001.dat"), "{error}");
     }
 }

@@ -12,13 +12,16 @@
 mod arguments;
 mod compare;
 mod data;
+mod databases;
 mod ledger;
+mod memory;
 mod mirror;
 mod numbers;
 mod pairs;
 mod pattern;
 mod process;
 mod random;
+mod readers;
 mod row;
 mod rows;
 mod rsync;

@@ -22,6 +22,7 @@ use pefo_testkit::masters::{self, Master, built_binary};
 use pefo_testkit::wait;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use crate::memory::status_kib;
 use crate::process::{self, milliseconds};
 use crate::row::Halt;
 use crate::rsync::{Durability, Rsync};
@@ -187,7 +188,7 @@ impl<'a> Watched<'a> {
             Some((a, b)) => (a.id(), b.id()),
             None => return 0,
         };
-        let peak = |id| status(id, "VmHWM:").unwrap_or_default();
+        let peak = |id| status_kib(id, "VmHWM:").unwrap_or_default();
         peak(a).max(peak(b))
     }
 
@@ -308,13 +309,7 @@ fn text(path: &Path) -> String {
 }
 
 fn resident_mib(id: u32) -> Option<u64> {
-    status(id, "VmRSS:").map(|kib| kib.div_ceil(1024))
-}
-
-fn status(id: u32, key: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let line = text.lines().find(|line| line.starts_with(key))?;
-    line.split_whitespace().nth(1)?.parse().ok()
+    status_kib(id, "VmRSS:").map(|kib| kib.div_ceil(1024))
 }
 
 /// User and system time (proc_pid_stat(5), fields 14 and 15).

@@ -1,5 +1,7 @@
 //! What the rows share: where they play, and one ssh server that pefo and its peer both log in to.
 //!
+//! What several rows need and takes long to make is shared too: the database of 600 MB on two masters.
+//!
 //! The playground is `bench-work` in cargo's target directory: on the disk of the checkout, so that
 //! *durable* means a real disk. It is emptied at the start and removed at the end, and a lock keeps
 //! two runs from disturbing each other. The ssh server is started by the first row that asks for it.
@@ -18,6 +20,8 @@ use pefo_core::lock::Lock;
 use pefo_core::{Error, ErrorKind, Result};
 use pefo_testkit::skip::Skip;
 
+use crate::databases::{Content, Databases};
+use crate::row::Halt;
 use crate::ssh::Ssh;
 
 /// Everything a row may use.
@@ -25,6 +29,7 @@ pub(crate) struct World {
     mirror: PathBuf,
     ledger: PathBuf,
     work: PathBuf,
+    databases: OnceCell<Databases>,
     ssh: OnceCell<Ssh>,
     _lock: Lock,
 }
@@ -53,6 +58,7 @@ impl World {
             mirror: mirror.map_or_else(built, Path::to_owned),
             ledger: target.join("bench.json"),
             work,
+            databases: OnceCell::new(),
             ssh: OnceCell::new(),
             _lock: lock,
         })
@@ -114,6 +120,18 @@ impl World {
         }
         let ssh = Ssh::start(&self.work)?;
         Ok(self.ssh.get_or_init(|| ssh))
+    }
+
+    /// The large database on two masters, made by the first row that asks for it.
+    ///
+    /// # Errors
+    /// A skip, where something is not installed; a failure to fill it.
+    pub(crate) fn databases(&self) -> Result<&Databases, Halt> {
+        if let Some(databases) = self.databases.get() {
+            return Ok(databases);
+        }
+        let databases = Databases::paired(self, Content::Pgbench)?;
+        Ok(self.databases.get_or_init(|| databases))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The rows, a module for each group.
 
 mod ca;
+mod db;
 mod delta;
 mod tree;
 
@@ -8,7 +9,7 @@ use crate::row::Row;
 
 /// Every row, in the order of the report.
 pub(crate) fn all() -> Vec<Row> {
-    [tree::rows(), delta::rows(), ca::rows()]
+    [tree::rows(), delta::rows(), ca::rows(), db::rows()]
         .into_iter()
         .flatten()
         .collect()
