@@ -181,11 +181,11 @@ pub(super) fn list(host: &Host) -> Result<Report> {
     Ok(Report::ok(databases, text))
 }
 
-/// Answers one stage on standard output. It dies with the pefo that started it: that one held the lock,
-/// and the next run must not meet a restore that nobody waits for.
+/// Answers one stage on standard output. It is told to stop when the pefo that started it dies: that one
+/// held the lock, and the next run must not wait for a restore that nobody wants any more.
 pub(super) fn stage() -> ExitCode {
     use rustix::process::{Signal, set_parent_process_death_signal};
-    if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
+    if let Err(error) = set_parent_process_death_signal(Some(Signal::TERM)) {
         tracing::warn!(%error, "this stage will outlive a pefo that is killed");
     }
     let answer = match read_request() {

@@ -2,10 +2,11 @@
 //! that is live stays whole and open before anything is run again, and the next run needs no clearing up.
 
 use std::collections::BTreeSet;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use pefo_core::reign::Role;
 use pefo_db::DumpManifest;
+use pefo_testkit::child::Child;
 use pefo_testkit::masters::{self, Master};
 use pefo_testkit::postgres::{Cluster, ClusterOptions, Tap};
 use pefo_testkit::{skip, wait};
@@ -205,4 +206,45 @@ fn a_dump_killed_at_any_statement_leaves_the_dump_before_and_the_next_replaces_i
         kills >= POINTS * 9 / 10,
         "{kills} kills at {all} statements"
     );
+}
+
+#[test]
+fn a_restore_that_is_told_to_stop_ends_with_all_that_it_began() {
+    let Some(tapped) = Tapped::in_step() else {
+        return;
+    };
+    let (b, on_b) = (&tapped.b, &tapped.on_b);
+    on_b.sql(NAME, "update t set version = 0").unwrap();
+    // Held at its look at the live database, which would otherwise be over at once.
+    let locking = "begin; lock table u in access exclusive mode; select pg_sleep(600)";
+    let mut psql = Command::new(on_b.bin_dir().join("psql"));
+    psql.args([
+        "-X",
+        "-q",
+        "-d",
+        &on_b.connection_string(NAME),
+        "-c",
+        locking,
+    ]);
+    let _holder = Child::spawn(&mut psql);
+    let count = |of: &str| {
+        let query = format!("select count(*) from pg_stat_activity where {of}");
+        on_b.query_text("postgres", &query).unwrap()
+    };
+    wait::until("the lock", LONG, || count("wait_event = 'PgSleep'") == "1");
+    let mut restore = Child::spawn(b.command().args(["db", "restore"]));
+    let waiting = "application_name = 'pefo' and wait_event_type = 'Lock'";
+    wait::until("a query that waits", LONG, || count(waiting) == "1");
+    restore.signal(Signal::TERM);
+    wait::until("its end", LONG, || restore.ended().is_some());
+    wait::until("its sessions' end", LONG, || {
+        count("application_name = 'pefo'") == "0"
+    });
+    assert!(beside(on_b).is_empty());
+    let unlock =
+        "select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'PgSleep'";
+    on_b.sql("postgres", unlock).unwrap();
+    assert_eq!(version(on_b), "0");
+    tapped.until_free(b, &["db", "restore"]);
+    assert_eq!(version(on_b), "1");
 }

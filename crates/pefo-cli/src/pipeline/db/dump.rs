@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::stage::{Stage, answered, perform};
-use super::{files, lend, settings, stage_dir};
+use super::{files, settings, stage_dir, take};
 use crate::arguments::Change;
 use crate::host::Host;
 use crate::pipeline::push::Collected;
@@ -186,9 +186,7 @@ pub fn keep_dump(
     let kept = kept_path(host, name);
     let part = host.state("exports").join(".pefo-dump.tmp");
     host.disk.remove_tree(&part)?;
-    host.disk
-        .create_dir_unsynced(&part, &Attributes::mode(0o700))?;
-    lend(&host.disk, &dir, &part, 0)?;
+    take(&host.disk, &dir, &part)?;
     host.disk.sync_filesystem(&part)?;
     host.disk.remove_tree(&kept)?;
     host.disk.rename(&part, &kept)?;

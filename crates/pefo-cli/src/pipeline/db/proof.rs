@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::lent;
-use super::stage::{Dumped, Stage, answered, perform};
+use super::stage::{Dumped, Stage, Stands, answered, perform};
 use crate::arguments::Change;
 use crate::host::Host;
 use crate::outcome::Report;
@@ -54,7 +54,7 @@ pub fn drill(host: &Host, name: &str, change: &Change) -> Result<Report> {
             name: name.to_owned(),
             dir: dir.to_owned(),
             accept: change.accept.clone(),
-            was_restored: false,
+            stands: Stands::Unknown,
         };
         let stage = match change.dry_run {
             true => Stage::Plan(dumped),

@@ -6,15 +6,16 @@
 
 use std::path::{Path, PathBuf};
 
-use pefo_core::generation::{Accepted, DataSet, Verified};
+use pefo_core::generation::verify::stored_dir;
+use pefo_core::generation::{Accepted, DataSet, Verified, spool};
 use pefo_core::reign::Role;
 use pefo_core::{Error, ErrorKind, Result, record};
-use pefo_db::{Prepared, RestoreOutcome, RestoreReport, SwapReport};
+use pefo_db::{DumpManifest, Prepared, RestoreOutcome, RestoreReport, SwapReport};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::lent;
-use super::stage::{Dumped, Preparation, Stage, answered, perform};
+use super::stage::{Dumped, Preparation, Stage, Stands, answered, perform};
 use crate::arguments::Change;
 use crate::host::Host;
 use crate::outcome::Report;
@@ -64,13 +65,12 @@ pub fn apply(
     change: &Change,
     show_only: bool,
 ) -> Result<Applied> {
-    let ledger = host.record_path("accepted", &verified.manifest().dataset);
-    let applied = Accepted::load(&ledger)?.and_then(|accepted| accepted.applied);
+    let stands = Stands::of(host, verified)?;
     let dumped = |dir: &Path| Dumped {
         name: name.to_owned(),
         dir: dir.to_owned(),
         accept: change.accept.clone(),
-        was_restored: applied == Some(verified.position()),
+        stands,
     };
     if show_only {
         let details = lent(host, verified, "show", |dir| {
@@ -100,6 +100,31 @@ pub fn apply(
         Preparation::Ready(prepared) => swap_in(host, name, *prepared)?,
     };
     Ok(told(&report, bounced.as_ref()))
+}
+
+impl Stands {
+    /// What is known of it by what this host has applied.
+    fn of(host: &Host, verified: &Verified) -> Result<Self> {
+        let dataset = &verified.manifest().dataset;
+        let accepted = Accepted::load(&host.record_path("accepted", dataset))?;
+        let Some(applied) = accepted.and_then(|accepted| accepted.applied) else {
+            return Ok(Self::Unknown);
+        };
+        if applied == verified.position() {
+            return Ok(Self::WasRestored);
+        }
+        // Root's own copy of what was applied last; where that is gone, the live database tells.
+        let before = stored_dir(&host.store(dataset), applied).join(spool::DATA);
+        let Ok(before) = DumpManifest::read(&before) else {
+            return Ok(Self::Unknown);
+        };
+        let now = DumpManifest::read(verified.files()?)?;
+        Ok(if before.content()? == now.content()? {
+            Self::Unknown
+        } else {
+            Self::Differs
+        })
+    }
 }
 
 fn told(report: &RestoreReport, bounced: Option<&Bounced>) -> Applied {

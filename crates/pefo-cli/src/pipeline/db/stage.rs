@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use pefo_core::cancel::Cancel;
 use pefo_core::clock::SystemClock;
 use pefo_core::launch::{DirectLauncher, Invocation, Launcher as _};
 use pefo_core::progress::Silent;
@@ -18,6 +19,7 @@ use pefo_db::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::settings;
 use crate::config::Database;
@@ -34,8 +36,19 @@ pub struct Dumped {
     pub dir: PathBuf,
     /// Rules overruled.
     pub accept: Vec<String>,
-    /// Whether this very dump was restored before: counts then suffice to tell that it still stands.
-    pub was_restored: bool,
+    /// Whether the live database may be this already.
+    pub stands: Stands,
+}
+
+/// What is known of whether a dump stands in the live database's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stands {
+    /// The live database has to be compared.
+    Unknown,
+    /// This very dump was restored last: where a table is only counted, its count tells that it stands.
+    WasRestored,
+    /// Another one was restored last: comparing would be in vain.
+    Differs,
 }
 
 /// One thing to do with the server.
@@ -197,7 +210,37 @@ fn serve(request: Request) -> Result<Value> {
     if let Some(dir) = &settings.bin_dir {
         tools = tools.bin_dir(dir);
     }
-    block_on(carry_out(stage, &settings, &server, &tools))
+    let cancel = Cancel::new();
+    let tools = tools.cancel(cancel.clone());
+    block_on(async {
+        let mut work = std::pin::pin!(carry_out(stage, &settings, &server, &tools));
+        tokio::select! {
+            outcome = &mut work => outcome,
+            told = told_to_stop() => {
+                told?;
+                // What was begun is taken back, which takes a moment; a swap that has begun is ended.
+                cancel.cancel();
+                work.await
+            }
+        }
+    })
+}
+
+/// Returns once somebody wants this to end: at the terminal, by kill, or by the death of who started it.
+async fn told_to_stop() -> Result<()> {
+    let listen = |kind| {
+        signal(kind)
+            .map_err(|error| Error::new(ErrorKind::Io, "listen for signals").with_source(error))
+    };
+    let mut terminated = listen(SignalKind::terminate())?;
+    let mut interrupted = listen(SignalKind::interrupt())?;
+    let mut hung_up = listen(SignalKind::hangup())?;
+    tokio::select! {
+        _ = terminated.recv() => {}
+        _ = interrupted.recv() => {}
+        _ = hung_up.recv() => {}
+    }
+    Ok(())
 }
 
 fn server(settings: &Database) -> Server {
@@ -292,7 +335,8 @@ async fn plan(
     let options = RestoreOptions::default()
         .jobs(u32::from(settings.jobs))
         .keep_previous(settings.keep_previous)
-        .was_restored(dumped.was_restored);
+        .was_restored(dumped.stands == Stands::WasRestored)
+        .even_if_unchanged(dumped.stands == Stands::Differs);
     let options = dumped
         .accept
         .iter()
