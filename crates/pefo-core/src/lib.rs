@@ -35,6 +35,7 @@ pub mod heartbeat;
 pub mod keys;
 pub mod launch;
 pub mod lock;
+mod packing;
 pub mod pairing;
 pub mod path;
 pub mod progress;

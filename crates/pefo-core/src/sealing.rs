@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::{Attributes, Disk, read_capped};
 use crate::error::{Error, Result};
+use crate::packing;
 
 /// To whom a payload is sealed: an age recipient (`age1…`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,27 +147,34 @@ impl UnsealingKey {
     pub fn unseal_stream(
         &self,
         sealed: impl Read,
-        mut plain: impl Write,
+        plain: impl Write,
         max_bytes: u64,
     ) -> Result<u64> {
-        let refuse = |reason: String| {
-            Error::refused("unseal", format!("cannot be opened: {reason}")).hint(
-                "it was sealed to another key or damaged; pair again if this host was set up anew",
-            )
-        };
-        let decryptor = age::Decryptor::new(sealed).map_err(|error| refuse(error.to_string()))?;
-        let reader = decryptor
-            .decrypt(std::iter::once(&self.0 as &dyn age::Identity))
-            .map_err(|error| refuse(error.to_string()))?;
-        let mut capped = reader.take(max_bytes.saturating_add(1));
-        let copied =
-            std::io::copy(&mut capped, &mut plain).map_err(|error| refuse(error.to_string()))?;
-        if copied > max_bytes {
-            return Err(Error::invalid(format!(
-                "sealed payload is longer than {max_bytes} bytes"
-            )));
-        }
-        Ok(copied)
+        let opened = self.opened(sealed)?.take(max_bytes.saturating_add(1));
+        copy_capped(opened, plain, max_bytes)
+    }
+
+    /// As [`UnsealingKey::unseal_stream`], of what was packed before it was sealed.
+    ///
+    /// # Errors
+    /// As [`UnsealingKey::unseal_stream`]; `Protocol` where this program was built without zstd.
+    pub(crate) fn unseal_packed(
+        &self,
+        sealed: impl Read,
+        plain: impl Write,
+        max_bytes: u64,
+    ) -> Result<u64> {
+        copy_capped(
+            packing::unpack(self.opened(sealed)?, max_bytes)?,
+            plain,
+            max_bytes,
+        )
+    }
+
+    fn opened<R: Read>(&self, sealed: R) -> Result<impl Read + use<R>> {
+        let decryptor = age::Decryptor::new(sealed).map_err(refuse)?;
+        let identity = std::iter::once(&self.0 as &dyn age::Identity);
+        decryptor.decrypt(identity).map_err(refuse)
     }
 
     /// Opens some bytes, at most `max_bytes` of plain text.
@@ -178,6 +186,21 @@ impl UnsealingKey {
         self.unseal_stream(sealed, &mut plain, max_bytes)?;
         Ok(plain)
     }
+}
+
+fn refuse(reason: impl fmt::Display) -> Error {
+    Error::refused("unseal", format!("cannot be opened: {reason}"))
+        .hint("it was sealed to another key or damaged; pair again if this host was set up anew")
+}
+
+fn copy_capped(mut opened: impl Read, mut plain: impl Write, max_bytes: u64) -> Result<u64> {
+    let copied = std::io::copy(&mut opened, &mut plain).map_err(refuse)?;
+    if copied > max_bytes {
+        return Err(Error::invalid(format!(
+            "sealed payload is longer than {max_bytes} bytes"
+        )));
+    }
+    Ok(copied)
 }
 
 #[cfg(test)]

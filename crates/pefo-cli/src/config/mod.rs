@@ -229,6 +229,9 @@ pub struct Database {
     pub jobs: u16,
     /// Previous databases that are kept after a restore.
     pub keep_previous: usize,
+    /// The version of the product that uses the databases; a restore refuses a dump of another one. Puppet
+    /// Enterprise tells its own.
+    pub product_version: Option<String>,
     /// Tables up to this size are compared row by row, by digest; larger ones are counted.
     pub exact_up_to: Size,
 }
@@ -246,6 +249,7 @@ impl Default for Database {
             bin_dir: None,
             jobs: 2,
             keep_previous: 1,
+            product_version: None,
             exact_up_to: Size::of(1 << 30),
         }
     }

@@ -89,6 +89,9 @@ pub struct FileEntry {
     pub blake3: Digest,
     /// Whether the stored bytes are sealed to the passive's root.
     pub sealed: bool,
+    /// Bytes of the content, where it was packed by zstd before it was sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unpacked_size: Option<u64>,
 }
 
 /// One step of a batch. Sizes are those of the step's bytes in the unsealed payload, where the bytes
@@ -261,6 +264,14 @@ impl Manifest {
         for file in &self.files {
             if file.size > Self::MAX_FILE_BYTES || file.mode & !0o7777 != 0 {
                 return bad(format!("{}: size or mode is out of range", file.path));
+            }
+            if let Some(unpacked) = file.unpacked_size
+                && (!file.sealed || unpacked > Self::MAX_FILE_BYTES)
+            {
+                return bad(format!(
+                    "{}: only what is sealed is packed, within limits",
+                    file.path
+                ));
             }
             let mut parent = file.path.parent();
             while let Some(directory) = parent {

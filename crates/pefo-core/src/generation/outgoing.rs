@@ -18,6 +18,7 @@ use crate::disk::{Attributes, Disk};
 use crate::document::{self, Domain, Kind};
 use crate::error::{Error, Result};
 use crate::keys::SigningKey;
+use crate::packing;
 use crate::path::RelPath;
 use crate::record;
 use crate::reign::Epoch;
@@ -67,6 +68,7 @@ impl Item {
             mode,
             blake3: plain,
             sealed: false,
+            unpacked_size: None,
         };
         Self {
             entry,
@@ -92,6 +94,7 @@ impl Item {
             mode,
             blake3: Digest::of(&bytes),
             sealed: true,
+            unpacked_size: None,
         };
         Ok(Self {
             entry,
@@ -100,7 +103,7 @@ impl Item {
         })
     }
 
-    /// A secret in a file, sealed into the new file `into`.
+    /// A secret in a file, packed and sealed into the new file `into`.
     ///
     /// # Errors
     /// `Io`, or as [`Item::sealed`].
@@ -122,8 +125,12 @@ impl Item {
             inner: DiskWriter(&mut file),
             hasher: Hasher::default(),
         };
-        seal_stream(recipients, &mut source, &mut sink)
-            .map_err(|error| error.context(plain.display()))?;
+        let sealing = if packing::AVAILABLE {
+            packing::pack(&mut source).and_then(|packed| seal_stream(recipients, packed, &mut sink))
+        } else {
+            seal_stream(recipients, &mut source, &mut sink)
+        };
+        sealing.map_err(|error| error.context(plain.display()))?;
         let stored = sink.hasher;
         file.finish()?;
         let entry = FileEntry {
@@ -132,6 +139,7 @@ impl Item {
             mode,
             blake3: stored.digest(),
             sealed: true,
+            unpacked_size: packing::AVAILABLE.then(|| source.hasher.len()),
         };
         Ok(Self {
             entry,
@@ -141,9 +149,10 @@ impl Item {
     }
 }
 
-struct Hashing<T> {
-    inner: T,
-    hasher: Hasher,
+/// Hashes what passes.
+pub(super) struct Hashing<T> {
+    pub(super) inner: T,
+    pub(super) hasher: Hasher,
 }
 
 impl<T: Read> Read for Hashing<T> {

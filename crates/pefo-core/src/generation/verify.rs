@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::batch::split_payload;
 use super::manifest::{Content, FileEntry, Manifest, Step};
 use super::names::{DataSet, Position, Site};
+use super::outgoing::Hashing;
 use super::spool::{self, Form};
 use crate::digest::{Digest, Hasher, StateHash};
 use crate::disk::{Attributes, Beneath, Disk, read_capped};
@@ -328,21 +329,38 @@ impl Gate<'_> {
         if !file.sealed {
             return copy_checked(source, file, target, disk, &attributes);
         }
-        // Hash the very bytes that are opened: first a private copy, then the opening of that copy.
-        let sealed = target.with_extension("pefo-sealed");
-        copy_checked(source, file, &sealed, disk, &attributes)?;
-        let reader = File::open(&sealed).map_err(|error| Error::io("open", &sealed, error))?;
         let mut plain = disk.create(target, &attributes)?;
         let mut writer = PlainWriter {
             file: &mut plain,
             hasher: Hasher::default(),
+            failed: None,
         };
-        self.unsealing
-            .unseal_stream(reader, &mut writer, file.size)
-            .map_err(|error| error.context(&file.path))?;
+        // The very bytes that are opened are hashed, and those that are left where they cannot be opened.
+        let mut spooled = Hashing {
+            inner: source.take(file.size.saturating_add(1)),
+            hasher: Hasher::default(),
+        };
+        let opened = match file.unpacked_size {
+            Some(size) => self
+                .unsealing
+                .unseal_packed(&mut spooled, &mut writer, size),
+            None => self
+                .unsealing
+                .unseal_stream(&mut spooled, &mut writer, file.size),
+        };
+        if let Some(error) = writer.failed {
+            return Err(error);
+        }
+        std::io::copy(&mut spooled, &mut std::io::sink())
+            .map_err(|error| Error::io("read", target, error).context(&file.path))?;
+        same_bytes(&spooled.hasher, file)?;
+        let opened = opened.map_err(|error| error.context(&file.path))?;
+        if let Some(size) = file.unpacked_size.filter(|size| *size != opened) {
+            let message = format!("{}: unpacks to {opened} bytes, not {size}", file.path);
+            return Err(Error::invalid(message));
+        }
         let digest = writer.hasher.digest();
         plain.finish()?;
-        disk.remove_file_unsynced(&sealed)?;
         Ok(digest)
     }
 }
@@ -350,11 +368,16 @@ impl Gate<'_> {
 struct PlainWriter<'a> {
     file: &'a mut crate::disk::NewFile,
     hasher: Hasher,
+    /// Why it could not be written: told before what became of reading.
+    failed: Option<Error>,
 }
 
 impl std::io::Write for PlainWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.file.write(bytes).map_err(std::io::Error::other)?;
+        if let Err(error) = self.file.write(bytes) {
+            self.failed = Some(error);
+            return Err(std::io::ErrorKind::Other.into());
+        }
         self.hasher.update(bytes);
         Ok(bytes.len())
     }
@@ -386,12 +409,17 @@ fn copy_checked(
         copy.write(bytes)?;
     }
     copy.finish()?;
+    same_bytes(&hasher, file)?;
+    Ok(hasher.digest())
+}
+
+fn same_bytes(hasher: &Hasher, file: &FileEntry) -> Result<()> {
     if hasher.len() != file.size || hasher.digest() != file.blake3 {
         let message = format!("{} in the spool is not the file that was signed", file.path);
         return Err(Error::refused("digest", message)
             .hint("the generation is damaged; push again: pefo push"));
     }
-    Ok(hasher.digest())
+    Ok(())
 }
 
 fn named(manifest: &Manifest, position: Position) -> Result<()> {

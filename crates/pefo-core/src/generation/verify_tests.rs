@@ -447,3 +447,84 @@ fn a_kill_at_any_operation_leaves_no_generation_or_a_whole_one() {
         );
     }
 }
+
+const FIRST: Position = Position {
+    epoch: Epoch(1),
+    sequence: 1,
+};
+
+/// A generation of one long secret, packed and sealed.
+fn packed(pair: &Pair, announced: Option<u64>) -> Outgoing {
+    let (plain, sealed) = (
+        pair.dir.path().join("plain"),
+        pair.dir.path().join("sealed"),
+    );
+    std::fs::write(&plain, b"secret ".repeat(10_000)).unwrap();
+    let item = Item::sealed_file(
+        &Disk::new(),
+        rel("dump.dat"),
+        0o600,
+        &plain,
+        &sealed,
+        &[pair.unsealing.recipient()],
+    );
+    let (author, items) = (pair.author(), vec![item.unwrap()]);
+    let mut outgoing = Outgoing::full(author, DataSet::Ca, 1, items, description()).unwrap();
+    if announced.is_some() {
+        outgoing.manifest.files[0].unpacked_size = announced;
+        let domain = crate::document::Domain {
+            kind: crate::document::Kind::Manifest,
+            site: &pair.site,
+            dataset: Some(&DataSet::Ca),
+        };
+        outgoing.document = crate::document::sign(&outgoing.manifest, domain, &pair.key).unwrap();
+    }
+    outgoing
+}
+
+#[test]
+fn a_long_secret_crosses_packed_and_is_opened_whole() {
+    let pair = Pair::new();
+    let outgoing = packed(&pair, None);
+    assert_eq!(outgoing.manifest.files[0].unpacked_size, Some(70_000));
+    assert!(outgoing.manifest.files[0].size < 1000);
+    pair.receive(&outgoing);
+    let verified = pair.take(FIRST, Form::Full, None).unwrap();
+    let plain = std::fs::read(verified.files().unwrap().join("dump.dat")).unwrap();
+    assert_eq!(plain, b"secret ".repeat(10_000));
+}
+
+#[test]
+fn a_secret_that_unpacks_to_more_or_less_than_was_signed_is_refused() {
+    for announced in [0, 69_999, 70_001] {
+        let pair = Pair::new();
+        pair.receive(&packed(&pair, Some(announced)));
+        let taken = pair.take(FIRST, Form::Full, None);
+        assert!(taken.is_err(), "{announced} were announced");
+        assert!(!stored_dir(&pair.store(), FIRST).exists());
+    }
+}
+
+#[test]
+fn a_packed_secret_that_was_changed_anywhere_is_not_the_one_that_was_signed() {
+    let pair = Pair::new();
+    let outgoing = packed(&pair, None);
+    let dir = pair.receive(&outgoing);
+    let path = dir.join("data/dump.dat");
+    let sealed = std::fs::read(&path).unwrap();
+    for at in (0..sealed.len()).step_by(13) {
+        let mut changed = sealed.clone();
+        changed[at] ^= 1;
+        std::fs::write(&path, changed).unwrap();
+        assert_eq!(
+            pair.take(FIRST, Form::Full, None).unwrap_err().rule(),
+            Some("digest"),
+            "at {at}"
+        );
+    }
+    std::fs::write(&path, &sealed[..sealed.len() / 2]).unwrap();
+    assert_eq!(
+        pair.take(FIRST, Form::Full, None).unwrap_err().rule(),
+        Some("digest")
+    );
+}

@@ -9,6 +9,7 @@ mod marks;
 mod preflight;
 mod prepared;
 mod refusals;
+mod restarted;
 mod roundtrip;
 mod swapping;
 mod tls;

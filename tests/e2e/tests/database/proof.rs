@@ -71,6 +71,33 @@ fn verify_names_the_table_in_which_somebody_changed_one_value_by_hand() {
 }
 
 #[test]
+fn a_dump_of_another_version_of_the_product_is_refused_until_the_operator_says_otherwise() {
+    let Some(mut both) = Databases::paired() else {
+        return;
+    };
+    let name = |master: &mut pefo_testkit::masters::Master, version: &str| {
+        let text = std::fs::read_to_string(master.config_path()).unwrap();
+        let line = format!("[database]\nproduct_version = \"{version}\"\n");
+        assert!(text.contains("[database]\n"), "{text}");
+        std::fs::write(master.config_path(), text.replace("[database]\n", &line)).unwrap();
+    };
+    name(&mut both.a, "2023.8.1");
+    name(&mut both.b, "2021.7.9");
+    both.a.pefo(["db", "push"]).exits(0);
+    let run = both.b.pefo(["db", "restore"]).exits(3);
+    assert!(run.refused_by("db-product-version"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("2023.8.1") && run.stderr.contains("2021.7.9"),
+        "{}",
+        run.stderr
+    );
+    both.b
+        .pefo(["db", "restore", "--accept", "db-product-version"])
+        .exits(0);
+    assert_eq!(live(&both.on_b).1, live(&both.on_a).1);
+}
+
+#[test]
 fn where_nothing_was_committed_since_the_last_dump_none_is_made() {
     let Some(both) = Databases::in_step() else {
         return;

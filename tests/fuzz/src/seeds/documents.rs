@@ -126,6 +126,7 @@ fn entry(path: &str, bytes: &[u8], sealed: bool) -> Result<FileEntry> {
         mode: 0o640,
         blake3: Digest::of(bytes),
         sealed,
+        unpacked_size: None,
     })
 }
 

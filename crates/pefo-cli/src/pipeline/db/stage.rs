@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use pefo_core::cancel::Cancel;
 use pefo_core::clock::SystemClock;
+use pefo_core::disk::read_capped;
 use pefo_core::launch::{DirectLauncher, Invocation, Launcher as _};
 use pefo_core::progress::Silent;
 use pefo_core::{Error, ErrorKind, Result};
@@ -129,7 +130,8 @@ enum Answer {
 /// # Errors
 /// What the server, its tools or a gate say.
 pub fn perform(host: &Host, stage: Stage) -> Result<Value> {
-    let settings = settings(host)?.clone();
+    let mut settings = settings(host)?.clone();
+    settings.product_version = settings.product_version.or_else(product_version);
     let Some(run_as) = settings.run_as.clone() else {
         return serve(Request { settings, stage });
     };
@@ -173,6 +175,17 @@ pub fn perform(host: &Host, stage: Stage) -> Result<Value> {
             })
         }
     }
+}
+
+/// Where Puppet Enterprise keeps its version.
+const PE_VERSION: &str = "/opt/puppetlabs/server/pe_version";
+
+/// The version of the product on this host. PuppetDB and open source Puppet keep none in a place of their own,
+/// and an agent's version says nothing of a database's schema.
+fn product_version() -> Option<String> {
+    let bytes = read_capped(Path::new(PE_VERSION), 1024).ok()?;
+    let version = String::from_utf8(bytes).ok()?.trim().to_owned();
+    (!version.is_empty()).then(|| format!("pe {version}"))
 }
 
 /// Answers one stage: standard input to standard output, in the other account.
@@ -274,6 +287,10 @@ async fn carry_out(
                 .jobs(jobs)
                 .exact_up_to(settings.exact_up_to.bytes());
             let options = accept.into_iter().fold(options, DumpOptions::accept);
+            let options = match &settings.product_version {
+                Some(version) => options.product_version(version),
+                None => options,
+            };
             pefo_db::dump(server, tools, &name, &dir, &options, &SystemClock, &Silent).await?;
             Ok(Value::Null)
         }
@@ -337,6 +354,10 @@ async fn plan(
         .keep_previous(settings.keep_previous)
         .was_restored(dumped.stands == Stands::WasRestored)
         .even_if_unchanged(dumped.stands == Stands::Differs);
+    let options = match &settings.product_version {
+        Some(version) => options.product_version(version),
+        None => options,
+    };
     let options = dumped
         .accept
         .iter()

@@ -308,6 +308,7 @@ impl<'a> Feed<'a> {
                 mode,
                 blake3,
                 sealed: false,
+                unpacked_size: None,
             });
         }
         let position = self.numbers.give_out(to)?;

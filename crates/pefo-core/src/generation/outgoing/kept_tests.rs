@@ -52,7 +52,10 @@ impl World {
     fn full(&self, sequence: u64, bytes: usize) -> Outgoing {
         let plain = self.dir.path().join("plain");
         let sealed = self.dir.path().join(format!("sealed-{sequence}"));
-        std::fs::write(&plain, vec![7; bytes]).unwrap();
+        // Packing makes nothing of it.
+        let mut noise = vec![0; bytes];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        std::fs::write(&plain, noise).unwrap();
         drop(std::fs::remove_file(&sealed));
         let recipients = [self.unsealing.recipient()];
         let path = RelPath::new("d/dump").unwrap();
