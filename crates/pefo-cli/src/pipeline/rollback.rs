@@ -1,4 +1,5 @@
-//! `pefo ca apply --rollback GENERATION`: back to what this host had, by the operator's own act.
+//! `pefo ca apply --rollback GENERATION`: back to what this host had, by the operator's own act; and what
+//! holds for every data set after that.
 //!
 //! What was deleted or replaced since comes back, by the CA's rules; what was added since stays; a revocation
 //! in force is taken back only where that was asked for by name. From then on nothing of the active is
@@ -28,8 +29,8 @@ pub const ROLLED_BACK: &str = "rolled-back";
 struct Hold {
     /// Version of this record's schema: 1.
     format: u32,
-    /// To which generation.
-    generation: Position,
+    /// To what: a generation, or a database that was kept.
+    to: String,
     /// When.
     time: Timestamp,
 }
@@ -49,12 +50,29 @@ pub fn check(host: &Host, dataset: &DataSet) -> Result<()> {
         Some(hold) => Err(Error::refused(
             ROLLED_BACK,
             format!(
-                "{dataset} was rolled back to {} at {}, and nothing newer is applied",
-                hold.generation, hold.time
+                "{dataset} was rolled back to {} at {}, and nothing of the active is applied since",
+                hold.to, hold.time
             ),
         )
-        .hint("to follow the active again: stop 'pefo ca watch' here, then run 'pefo ca apply --accept rolled-back'")),
+        .hint(match dataset {
+            DataSet::Database(_) => "to follow the active again: 'pefo db restore --accept rolled-back'",
+            _ => "to follow the active again: stop 'pefo ca watch' here, then run 'pefo ca apply --accept rolled-back'",
+        })),
     }
+}
+
+/// Holds everything of the active back from now on: what an operator has gone back from would come again with
+/// the next run.
+///
+/// # Errors
+/// `Io`.
+pub fn hold(host: &Host, dataset: &DataSet, to: String) -> Result<()> {
+    let hold = Hold {
+        format: 1,
+        to,
+        time: host.clock.now(),
+    };
+    host.store_json(&path(host, dataset), &hold, 0o600)
 }
 
 /// Goes on after a rollback, where the operator says so.
@@ -63,9 +81,17 @@ pub fn check(host: &Host, dataset: &DataSet) -> Result<()> {
 /// `Io`.
 pub fn release(host: &Host, dataset: &DataSet, change: &Change) -> Result<()> {
     if change.accept.iter().any(|rule| rule == ROLLED_BACK) {
-        host.disk.remove_file(&path(host, dataset))?;
+        lift(host, dataset)?;
     }
     Ok(())
+}
+
+/// Holds nothing back any more.
+///
+/// # Errors
+/// `Io`.
+pub fn lift(host: &Host, dataset: &DataSet) -> Result<()> {
+    host.disk.remove_file(&path(host, dataset))
 }
 
 /// Brings back what this host's CA had at a generation.
@@ -84,12 +110,7 @@ pub fn run(
     let received = passive.at(&dataset, generation)?;
     let applied = ca::roll_back(host, &received, allow_unrevoke, change, || {
         // First: a crash in between leaves a host that waits for its operator, not one that goes on.
-        let hold = Hold {
-            format: 1,
-            generation,
-            time: host.clock.now(),
-        };
-        host.store_json(&path(host, &dataset), &hold, 0o600)
+        hold(host, &dataset, generation.to_string())
     })?;
     if !change.dry_run {
         ack::publish(host, &dataset, None, vec![ROLLED_BACK.to_owned()])?;

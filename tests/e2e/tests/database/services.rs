@@ -249,6 +249,8 @@ fn a_rollback_bounces_the_services_too_and_a_second_one_undoes_it() {
     let Some(mut databases) = Databases::in_step() else {
         return;
     };
+    // Nothing is kept yet: nothing was done, and nothing is held back.
+    fails_as(&databases.b, &["db", "rollback", "pe-rbac"], 1, "not_found");
     databases.say_on_a("the newer one");
     databases.a.pefo(["db", "push"]).exits(0);
     databases.b.pefo(["db", "restore"]).exits(0);
@@ -269,9 +271,24 @@ fn a_rollback_bounces_the_services_too_and_a_second_one_undoes_it() {
     assert!(said.contains("is live again"), "{said}");
     assert_eq!(manager.log(), BOUNCED);
     assert!(!live(&databases.on_b).1.contains("the newer one"));
+    // Cron's next run does not undo what an operator did, whatever comes meanwhile.
+    let older = live(&databases.on_b);
+    for say in [None, Some("newer still")] {
+        if let Some(what) = say {
+            databases.say_on_a(what);
+            databases.a.pefo(["db", "push"]).exits(0);
+        }
+        refused_as(&databases.b, &["db", "restore"], "rolled-back");
+        assert_eq!(live(&databases.on_b), older);
+    }
     databases.b.pefo(["db", "rollback", "pe-rbac"]).exits(0);
     assert_eq!(live(&databases.on_b), newer);
     assert_eq!(kept(&databases.on_b).len(), 1);
+    databases
+        .b
+        .pefo(["db", "restore", "--accept", "rolled-back"])
+        .exits(0);
+    assert!(live(&databases.on_b).1.contains("newer still"));
     fails_as(
         &databases.b,
         &["db", "rollback", "pe-other"],

@@ -21,6 +21,7 @@ use crate::host::Host;
 use crate::outcome::Report;
 use crate::pipeline::apply::Applied;
 use crate::pipeline::services::{Bounced, Services};
+use crate::pipeline::{ack, rollback};
 
 /// What is going on while services are stopped.
 #[derive(Debug, Serialize, Deserialize)]
@@ -161,9 +162,13 @@ fn bounced_line(bounced: &Bounced) -> String {
 fn swap_in(
     host: &Host,
     name: &str,
-    prepared: Prepared,
+    mut prepared: Prepared,
 ) -> Result<(RestoreReport, Option<Bounced>)> {
     let services = Services::of(host);
+    if !services.is_empty() {
+        // The way back, until they are well; a run that finds nothing to do drops what is kept too long.
+        prepared.keep_previous = prepared.keep_previous.max(1);
+    }
     Bounce::note(host, name, Some(&prepared))?;
     let swapped = services.around(|| answered(perform(host, Stage::SwapIn(prepared.clone()))?));
     let (report, bounced) = match swapped {
@@ -273,6 +278,9 @@ pub fn rollback(host: &Host, name: &str, dry_run: bool) -> Result<Report> {
         return Ok(Report::ok(json!({ "kept": kept }), text));
     }
     finish_interrupted(host, name)?;
+    let was_held = rollback::check(host, &dataset).is_err();
+    // First: a crash in between leaves a host that waits for its operator, not one that goes on.
+    rollback::hold(host, &dataset, "a previous database".to_owned())?;
     let services = Services::of(host);
     Bounce::note(host, name, None)?;
     let swapped = services.around(|| answered::<SwapReport>(perform(host, stage())?));
@@ -281,6 +289,9 @@ pub fn rollback(host: &Host, name: &str, dry_run: bool) -> Result<Report> {
         Err(error) => {
             if error.kind() != ErrorKind::Unknown {
                 Bounce::over(host, name)?;
+                if !was_held {
+                    rollback::lift(host, &dataset)?;
+                }
             }
             return Err(error);
         }
@@ -290,7 +301,10 @@ pub fn rollback(host: &Host, name: &str, dry_run: bool) -> Result<Report> {
     if let Some(kept) = &swap.kept {
         told.push_str(&format!(", the one before is kept as {kept}"));
     }
-    told.push('\n');
+    told.push_str(
+        "; nothing of the active is restored until 'pefo db restore --accept rolled-back'\n",
+    );
+    ack::publish(host, &dataset, None, vec![rollback::ROLLED_BACK.to_owned()])?;
     let (bounced, errors) = match bounced {
         Ok(bounced) => (bounced, Vec::new()),
         Err(error) => (
