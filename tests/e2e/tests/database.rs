@@ -21,11 +21,11 @@ const NAME: &str = "pe-rbac";
 const LONG: Duration = Duration::from_secs(60);
 
 /// A pair of masters, each with a cluster; the database is on A, B has the roles.
-struct Databases {
-    a: Master,
-    b: Master,
-    on_a: Cluster,
-    on_b: Cluster,
+pub(crate) struct Databases {
+    pub(crate) a: Master,
+    pub(crate) b: Master,
+    pub(crate) on_a: Cluster,
+    pub(crate) on_b: Cluster,
 }
 
 impl Databases {
@@ -41,7 +41,7 @@ impl Databases {
     }
 
     /// And what A has stands on B.
-    fn in_step() -> Option<Self> {
+    pub(crate) fn in_step() -> Option<Self> {
         let databases = Self::paired()?;
         databases.a.pefo(["db", "push"]).exits(0);
         databases.b.pefo(["db", "restore"]).exits(0);
@@ -49,7 +49,7 @@ impl Databases {
     }
 
     /// Says something on A that B does not know yet.
-    fn say_on_a(&self, what: &str) {
+    pub(crate) fn say_on_a(&self, what: &str) {
         self.on_a
             .sql(
                 NAME,
@@ -64,7 +64,7 @@ fn cluster() -> Option<Cluster> {
 }
 
 /// The live database: which one it is, and what it holds.
-fn live(cluster: &Cluster) -> (String, String) {
+pub(crate) fn live(cluster: &Cluster) -> (String, String) {
     let which = cluster
         .query_text(
             "postgres",

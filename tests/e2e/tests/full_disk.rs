@@ -6,7 +6,8 @@ use std::process::Command;
 
 use pefo_testkit::skip;
 
-use crate::evidence::{contents, fails_as, files, generations, told_with_hint, tree};
+use crate::database::{Databases, live};
+use crate::evidence::{contents, fails_as, files, generations, refused_as, told_with_hint, tree};
 use crate::pair::Pair;
 use crate::spool::Everything;
 
@@ -173,4 +174,48 @@ fn a_full_disk_under_a_dump_fails_the_push_and_nothing_is_sent() {
     assert_eq!(generations(b, "db-pe-rbac"), before);
     a.pefo(["db", "push", "--force"]).exits(0);
     b.pefo(["db", "restore"]).exits(0);
+}
+
+#[test]
+fn a_full_disk_under_the_passives_server_is_foreseen_and_one_that_fills_up_leaves_the_live_database()
+ {
+    let Some(databases) = Databases::in_step() else {
+        return;
+    };
+    let Databases { a, b, on_b, .. } = &databases;
+    // Room for the live database, and for no second one.
+    let dir = on_b.data_dir().with_file_name("small");
+    std::fs::create_dir(&dir).unwrap();
+    if let Some((uid, gid)) = on_b.server_ids() {
+        std::os::unix::fs::chown(&dir, Some(uid), Some(gid)).unwrap();
+    }
+    let size = "select pg_database_size('pe-rbac') / 1024";
+    let kib: u32 = on_b.query_text("postgres", size).unwrap().parse().unwrap();
+    let Some(_small) = Small::mount(&dir, kib + kib / 2) else {
+        return;
+    };
+    let tablespace = format!("create tablespace small location '{}'", dir.display());
+    on_b.sql("postgres", &tablespace).unwrap();
+    let place = |name: &str| {
+        let moving = format!("alter database \"pe-rbac\" set tablespace {name}");
+        on_b.sql("postgres", &moving).unwrap();
+    };
+    place("small");
+    databases.say_on_a("too much");
+    a.pefo(["db", "push"]).exits(0);
+    let before = live(on_b);
+    refused_as(b, &["db", "restore"], "db-space");
+    assert_eq!(live(on_b), before);
+    let error = fails_as(b, &["db", "restore", "--accept", "db-space"], 1, "child");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("No space left"), "{error:#}");
+    assert_eq!(live(on_b), before);
+    let left = on_b.query_text(
+        "postgres",
+        "select count(*) from pg_database where datname like '%shadow'",
+    );
+    assert_eq!(left.unwrap(), "0");
+    place("pg_default");
+    b.pefo(["db", "restore"]).exits(0);
+    assert!(live(on_b).1.contains("too much"));
 }
