@@ -17,14 +17,15 @@ fn neither_pg_dump_nor_a_query_outlives_a_stage_that_is_killed() {
     };
     let dir = tempfile::tempdir().unwrap();
     cluster.sql("postgres", "create database live").unwrap();
-    cluster.sql("live", "create table t (n int)").unwrap();
+    // Both read a sequence's value, and whoever renames it keeps them waiting.
+    cluster.sql("live", "create sequence s").unwrap();
     let mut holder = Command::new(cluster.bin_dir().join("psql"))
         .args(["-X", "-q", "-d", &cluster.connection_string("live")])
         .args([
             "-c",
             "begin",
             "-c",
-            "lock table t",
+            "alter sequence s rename to other",
             "-c",
             "select pg_sleep(600)",
         ])
@@ -46,7 +47,7 @@ fn neither_pg_dump_nor_a_query_outlives_a_stage_that_is_killed() {
             "user": cluster.superuser(),
             "bin_dir": cluster.bin_dir(),
         },
-        "stage": { "Dump": { "name": "live", "dir": dir.path().join("dump") } },
+        "stage": { "Dump": { "name": "live", "dir": dir.path().join("dump"), "accept": [] } },
     });
     let mut stage = Command::new(env!("CARGO_BIN_EXE_pefo"))
         .args(["db", "stage"])

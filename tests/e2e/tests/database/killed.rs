@@ -43,6 +43,8 @@ impl Tapped {
         let (at_a, at_b) = (Tap::before(&on_a), Tap::before(&on_b));
         for (master, cluster, tap) in [(&mut a, &on_a, &at_a), (&mut b, &on_b, &at_b)] {
             master.use_database(cluster, &[NAME]);
+            // Whoever is let in anyway needs no account of the database's.
+            crate::evidence::edit_config(master, "run_as = \"postgres\"\n", "");
             let (direct, tapped) = (cluster.socket_dir(), tap.socket_dir());
             crate::evidence::edit_config(
                 master,

@@ -1,8 +1,8 @@
 //! What is done with the server, in the account that it lets in.
 //!
-//! PE's PostgreSQL lets its superuser in by peer authentication only. With `run_as` a stage runs as that
-//! account: pefo starts itself again through setpriv, hands the stage in on standard input and takes the
-//! answer from standard output.
+//! PE's PostgreSQL lets its superuser in by peer authentication only. So a stage is a process of its own, as
+//! `run_as` where that is set: pefo starts itself again, hands the stage in on standard input and takes the
+//! answer from standard output. Told to stop, a stage takes back what it began.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use pefo_core::cancel::Cancel;
 use pefo_core::clock::SystemClock;
 use pefo_core::disk::read_capped;
-use pefo_core::launch::{DirectLauncher, Invocation, Launcher as _};
+use pefo_core::launch::{DirectLauncher, Invocation, Launcher};
 use pefo_core::progress::Silent;
 use pefo_core::{Error, ErrorKind, Result};
 use pefo_db::{
@@ -125,15 +125,16 @@ enum Answer {
     },
 }
 
-/// Does one thing with the server, as `run_as` where that is set.
+/// Does one thing with the server, in a process of its own: as `run_as` where that is set.
 ///
 /// # Errors
 /// What the server, its tools or a gate say.
 pub fn perform(host: &Host, stage: Stage) -> Result<Value> {
     let mut settings = settings(host)?.clone();
     settings.product_version = settings.product_version.or_else(product_version);
-    let Some(run_as) = settings.run_as.clone() else {
-        return serve(Request { settings, stage });
+    let launcher: Arc<dyn Launcher> = match &settings.run_as {
+        Some(account) => Arc::new(AccountLauncher::new(account, Arc::clone(&host.launcher))),
+        None => Arc::clone(&host.launcher),
     };
     let program = std::env::current_exe()
         .map_err(|error| Error::new(ErrorKind::Io, "find this program").with_source(error))?;
@@ -143,7 +144,7 @@ pub fn perform(host: &Host, stage: Stage) -> Result<Value> {
         .arg("db")
         .arg("stage")
         .stdin(request);
-    let finished = AccountLauncher::new(run_as, Arc::clone(&host.launcher)).run(&invocation)?;
+    let finished = launcher.run(&invocation)?;
     let answer: Answer = match serde_json::from_slice(&finished.stdout) {
         Ok(answer) => answer,
         Err(error) => {
