@@ -96,6 +96,8 @@ pub struct Standby {
     key_matches: Part<bool>,
     crls: BTreeMap<&'static str, CrlFile>,
     rows: RowIndex,
+    /// Where those begin that the source's inventory lacked when both were compared as wholes.
+    rows_only_here: BTreeSet<u32>,
     /// Whose certificates stand here, and with which serial; none where a file cannot be read.
     certificates: BTreeMap<Certname, Option<Serial>>,
     /// Those whose serial no row says to be theirs.
@@ -169,6 +171,10 @@ impl Standby {
             chain: chain.clone(),
             key_matches: rest.key_matches.clone(),
             crls: crls(&rest)?,
+            rows_only_here: RowIndex::missing_in(
+                source.inventory.as_deref().unwrap_or_default(),
+                &inventory,
+            ),
             rows: RowIndex::of(&inventory),
             certificates: BTreeMap::new(),
             rowless: BTreeSet::new(),

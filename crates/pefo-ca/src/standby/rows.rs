@@ -1,7 +1,7 @@
 //! The rows of a live inventory.txt: where they stand in it, by serial and by subject.
 
-use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::hash::{Hash as _, Hasher as _};
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
@@ -45,6 +45,13 @@ impl RowIndex {
             by_subject: by_subject.into_iter().collect(),
             bytes,
         }
+    }
+
+    /// Where the rows of `file` begin that `other` lacks.
+    pub(super) fn missing_in(other: &[u8], file: &[u8]) -> BTreeSet<u32> {
+        let there: HashSet<&[u8]> = lines(other).map(|(_, line)| line).collect();
+        let here = lines(file).filter(|(_, line)| !there.contains(line));
+        here.filter_map(|(at, _)| u32::try_from(at).ok()).collect()
     }
 
     /// How long the file is.
@@ -94,6 +101,17 @@ impl RowIndex {
         let range = (hash, 0)..=(hash, u32::MAX);
         self.by_subject.range(range).map(|(_, at)| *at)
     }
+}
+
+/// The lines of a file, each with where it begins and without its end.
+fn lines(file: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut next = 0;
+    file.split_inclusive(|byte| *byte == b'\n')
+        .map(move |line| {
+            let at = next;
+            next += line.len();
+            (at, line.trim_ascii_end())
+        })
 }
 
 fn row(line: &[u8]) -> Option<Row> {

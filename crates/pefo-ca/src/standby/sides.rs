@@ -251,12 +251,14 @@ impl Standby {
         Ok(local)
     }
 
-    /// The rows of these names that came from the source: all but those of this host's own block.
+    /// The rows of these names that the source has too: not those of this host's own block, nor those that a
+    /// source which was put back has no more.
     fn known_to_source(&self, names: &Names, rules: &PlanRules) -> Result<Vec<Row>> {
         let mut places = BTreeSet::new();
         for name in names.certificates.iter().chain(&names.requests) {
             places.extend(self.rows.of_name(name.as_str()));
         }
+        places.retain(|place| !self.rows_only_here.contains(place));
         let mut rows = rows::read(&self.layout.cadir().join(INVENTORY), &places)?;
         if let SerialMode::Block(block) = rules.serial {
             rows.retain(|row| !block.contains(row.serial));

@@ -330,3 +330,30 @@ fn another_inventory_is_more_than_an_event() {
             .is_none()
     );
 }
+
+#[test]
+fn what_a_source_that_was_put_back_does_not_know_is_no_reason_to_go() {
+    let mut world = in_step(&["renewed.test"]);
+    perform(&mut world, &Move::Keep, 0);
+    world.pair.a.set_now(now() + time::Duration::hours(1));
+    world.pair.a.renew("renewed.test").unwrap();
+    world.remove_at_source("renewed.test");
+    world.pair.a.revoke_serial(4).unwrap();
+    std::fs::remove_file(world.kept.join("signed/renewed.test.pem")).unwrap();
+    let standing = world.pair.b.join("signed/renewed.test.pem");
+    let before = std::fs::read(&standing).unwrap();
+    // Followed, it would go: its successor is revoked. The source of before knows of neither.
+    let mut plan = world.pair.plan_with(&world.rules);
+    assert!(
+        plan.to_string().contains("was followed by 0x0004"),
+        "{plan}"
+    );
+    plan.actions
+        .retain(|action| !matches!(action, Action::Remove { .. }));
+    world.pair.apply(&plan);
+    perform(&mut world, &Move::PutBack, 1);
+    world.whole();
+    assert!(world.refused);
+    world.follow();
+    assert_eq!(std::fs::read(&standing).unwrap(), before);
+}
