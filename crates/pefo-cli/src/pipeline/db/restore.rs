@@ -142,8 +142,12 @@ fn told(report: &RestoreReport, bounced: Option<&Bounced>) -> Applied {
     text.push('\n');
     text.extend(bounced.map(bounced_line));
     text.extend(report.notes.iter().map(|note| format!("{note}\n")));
+    let mut details = json!(report);
+    if let Some(details) = details.as_object_mut() {
+        details.insert("services".to_owned(), json!(bounced));
+    }
     Applied {
-        details: json!({ "restore": report, "services": bounced }),
+        details,
         text,
         errors: Vec::new(),
         changed: report.outcome != RestoreOutcome::Unchanged,
