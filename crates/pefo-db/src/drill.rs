@@ -2,8 +2,8 @@
 //!
 //! The dump is restored into a scratch database, compared with its manifest as a restore would, and dropped.
 //! That the live database was left alone is not taken for granted: it is read before and after, and every
-//! table that is another one then is named; tables that the manifest only counts are counted. Its own services may have written to it meanwhile; a drill that
-//! finds nothing different has touched nothing.
+//! table that is another one then is named; tables that the manifest only counts are counted. Its own
+//! services may have written to it meanwhile; a drill that finds nothing different has touched nothing.
 
 use std::path::Path;
 

@@ -4,8 +4,8 @@
 //! meanwhile; a directory with a `pefo-db.json` is a whole dump; a failed dump leaves no directory.
 //!
 //! Files are not compressed (`-Z0`): a table that did not change gives the same file, and one that
-//! changed a little shares its blocks with the old one, which compression would undo. The wire
-//! compresses. Only `toc.dat` always differs, since it holds the time.
+//! changed a little shares its blocks with the old one, which compression would undo. Whoever sends them
+//! packs them. Only `toc.dat` always differs, since it holds the time.
 
 use std::collections::BTreeSet;
 use std::path::Path;

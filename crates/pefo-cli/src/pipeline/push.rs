@@ -26,7 +26,7 @@ use super::{ca, db, nc};
 use crate::TOOL;
 use crate::arguments::Change;
 use crate::config::Compression;
-use crate::host::Host;
+use crate::host::{Delivered, Host};
 use crate::outcome::Report;
 use take_up::TakenUp;
 
@@ -297,7 +297,8 @@ impl Push<'_> {
         {
             return Err(rolled_back(&peer.certname, accepted, outgoing.position()));
         }
-        let needed = self.needs(peer, ack.as_ref(), meaning)?;
+        let delivered = self.host.delivered(&peer.certname, self.dataset)?;
+        let needed = self.needs(delivered.as_ref(), ack.as_ref(), meaning);
         if needed {
             if !*given_out {
                 // On disk before it is on the wire: a position is never used twice.
@@ -324,13 +325,12 @@ impl Push<'_> {
     }
 
     /// Whether a peer lacks what `meaning` names, or asks for it again.
-    fn needs(&self, peer: &Introduction, ack: Option<&Ack>, meaning: Digest) -> Result<bool> {
-        let delivered = self.host.delivered(&peer.certname, self.dataset)?;
+    fn needs(&self, delivered: Option<&Delivered>, ack: Option<&Ack>, meaning: Digest) -> bool {
         let has_it = delivered.is_some_and(|delivered| {
             delivered.state == meaning && delivered.position.epoch == self.reign.epoch
         });
         let wants_full = ack.is_some_and(|ack| ack.reconcile.is_some());
-        Ok(self.key_travels != KeyTravels::No || wants_full || !has_it)
+        self.key_travels != KeyTravels::No || wants_full || !has_it
     }
 }
 

@@ -50,6 +50,13 @@ impl Bench {
         Some(bench)
     }
 
+    /// Makes the database `live`, with what `sql` makes in it.
+    pub(crate) fn create_live(&self, sql: &str) {
+        let create = "create database live";
+        self.cluster.sql("postgres", create).unwrap();
+        self.cluster.sql("live", sql).unwrap();
+    }
+
     pub(crate) async fn dump(&self, database: &str, to: &str) -> Result<(PathBuf, DumpManifest)> {
         let dir = self.dir.path().join(to);
         let options = DumpOptions::default();

@@ -30,17 +30,7 @@ impl Progress for At {
 #[tokio::test]
 async fn a_run_killed_at_any_step_leaves_the_live_database_open_and_the_next_run_succeeds() {
     let Some(bench) = Bench::start() else { return };
-    bench
-        .cluster
-        .sql("postgres", "create database live")
-        .unwrap();
-    bench
-        .cluster
-        .sql(
-            "live",
-            "create table t as select 1 as version, generate_series(1, 20000) as n",
-        )
-        .unwrap();
+    bench.create_live("create table t as select 1 as version, generate_series(1, 20000) as n");
     let (dir, manifest) = bench.dump("live", "dump").await.unwrap();
     let mut leftovers = 0;
     for step in [
@@ -138,17 +128,7 @@ async fn restore_once_unlocked(
 #[tokio::test]
 async fn two_runs_at_once_do_not_meet() {
     let Some(bench) = Bench::start() else { return };
-    bench
-        .cluster
-        .sql("postgres", "create database live")
-        .unwrap();
-    bench
-        .cluster
-        .sql(
-            "live",
-            "create table t as select generate_series(1, 1000) as n",
-        )
-        .unwrap();
+    bench.create_live("create table t as select generate_series(1, 1000) as n");
     let (dir, _) = bench.dump("live", "dump").await.unwrap();
     let options = RestoreOptions::default().even_if_unchanged(true);
     let (one, two) = tokio::join!(
@@ -214,11 +194,7 @@ async fn prepared_transactions_are_refused_by_name_before_anything_is_done() {
     else {
         return;
     };
-    bench
-        .cluster
-        .sql("postgres", "create database live")
-        .unwrap();
-    bench.cluster.sql("live", "create table t ()").unwrap();
+    bench.create_live("create table t ()");
     let (dir, _) = bench.dump("live", "dump").await.unwrap();
     bench
         .cluster

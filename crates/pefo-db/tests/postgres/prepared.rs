@@ -22,14 +22,7 @@ struct Versions {
 impl Versions {
     async fn new() -> Option<Self> {
         let bench = Bench::start()?;
-        bench
-            .cluster
-            .sql("postgres", "create database live")
-            .unwrap();
-        bench
-            .cluster
-            .sql("live", "create table t as select 1 as version")
-            .unwrap();
+        bench.create_live("create table t as select 1 as version");
         let (dir, manifest) = bench.dump("live", "dump").await.unwrap();
         bench
             .cluster

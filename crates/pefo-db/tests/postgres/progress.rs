@@ -55,19 +55,9 @@ impl Progress for Heard {
 #[tokio::test]
 async fn every_table_is_told_with_its_bytes_whether_one_or_several_are_handled_at_once() {
     let Some(bench) = Bench::start() else { return };
-    bench
-        .cluster
-        .sql("postgres", "create database live")
-        .unwrap();
-    bench
-        .cluster
-        .sql(
-            "live",
-            "create schema \"S p\"; create table \"S p\".\"we\"\"ird.na me\" (n int); create table empty (); \
+    bench.create_live("create schema \"S p\"; create table \"S p\".\"we\"\"ird.na me\" (n int); create table empty (); \
              insert into \"S p\".\"we\"\"ird.na me\" select generate_series(1, 20000); \
-             create table t as select generate_series(1, 1000) as n; select lo_from_bytea(0, 'abc'); vacuum",
-        )
-        .unwrap();
+             create table t as select generate_series(1, 1000) as n; select lo_from_bytea(0, 'abc'); vacuum");
     let pages = "select relpages * 8192 from pg_class where relname = 'we\"ird.na me'";
     let pages: u64 = bench.ask("live", pages).parse().unwrap();
     assert!(pages > 0);
@@ -119,17 +109,7 @@ async fn every_table_is_told_with_its_bytes_whether_one_or_several_are_handled_a
 #[tokio::test]
 async fn a_failed_program_is_told_by_its_errors_and_not_by_its_chatter() {
     let Some(bench) = Bench::start() else { return };
-    bench
-        .cluster
-        .sql("postgres", "create database live")
-        .unwrap();
-    bench
-        .cluster
-        .sql(
-            "live",
-            "create role nobody login; create table t (n int); grant select on t to nobody; select lo_from_bytea(0, 'x')",
-        )
-        .unwrap();
+    bench.create_live("create role nobody login; create table t (n int); grant select on t to nobody; select lo_from_bytea(0, 'x')");
     let mut server = bench.server.clone();
     server.user = "nobody".to_owned();
     let error = pefo_db::dump(

@@ -22,17 +22,7 @@ fn overwrite(path: &Path, bytes: &[u8]) {
 #[tokio::test]
 async fn a_damaged_dump_is_refused_and_the_live_database_stays() {
     let Some(bench) = Bench::start() else { return };
-    bench
-        .cluster
-        .sql("postgres", "create database live")
-        .unwrap();
-    bench
-        .cluster
-        .sql(
-            "live",
-            "create table t as select generate_series(1, 1000) as n",
-        )
-        .unwrap();
+    bench.create_live("create table t as select generate_series(1, 1000) as n");
     let (dir, manifest) = bench.dump("live", "dump").await.unwrap();
     bench
         .cluster
@@ -306,17 +296,7 @@ async fn programs_run_through_the_launcher_as_the_user_that_peer_authentication_
 
     // A whole dump and restore, the programs another user's than ours: they write where they may.
     let Some(bench) = Bench::start() else { return };
-    bench
-        .cluster
-        .sql("postgres", "create database live")
-        .unwrap();
-    bench
-        .cluster
-        .sql(
-            "live",
-            "create table t as select generate_series(1, 10) as n",
-        )
-        .unwrap();
+    bench.create_live("create table t as select generate_series(1, 10) as n");
     let tools = Tools::new(Arc::new(AsPostgres)).bin_dir(bench.cluster.bin_dir());
     let (dir, live) = (bench.cluster.socket_dir().join("dump"), name("live"));
     let options = pefo_db::DumpOptions::default();

@@ -90,17 +90,9 @@ async fn a_dump_and_a_restore_go_through_tls_sessions_and_programs_alike() {
     };
     encrypted.bench.server = encrypted.server("localhost", SPARE).tls(encrypted.tls());
     let bench = &encrypted.bench;
-    bench
-        .cluster
-        .sql("postgres", "create database live")
-        .unwrap();
-    bench
-        .cluster
-        .sql(
-            "live",
-            "create table t as select generate_series(1, 1000) as n; create table u (n int)",
-        )
-        .unwrap();
+    bench.create_live(
+        "create table t as select generate_series(1, 1000) as n; create table u (n int)",
+    );
     // Over the network nobody is let in without TLS.
     let (dir, manifest) = bench.dump("live", "dump").await.unwrap();
     bench.cluster.sql("live", "delete from t").unwrap();

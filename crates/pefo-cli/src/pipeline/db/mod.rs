@@ -35,7 +35,8 @@ pub fn settings(host: &Host) -> Result<&Database> {
     })
 }
 
-/// A directory that the database's account may write (or read, where `readable` only).
+/// A new directory for the database's account: its own where it `owns` it, else root's, for its group to read.
+/// Gives that group; nothing where pefo itself does all with the server.
 fn stage_dir(host: &Host, path: &Path, mode: u32, owns: bool) -> Result<Option<u32>> {
     let Some(run_as) = &settings(host)?.run_as else {
         host.disk.create_dir(path, &Attributes::mode(0o700))?;

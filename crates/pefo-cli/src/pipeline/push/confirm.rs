@@ -41,10 +41,10 @@ impl Push<'_> {
         let ack =
             crate::pipeline::ack::fetch(self.host, &self.me, peer, self.dataset, &mut connection)?;
         let delivered = self.host.delivered(&peer.certname, self.dataset)?;
-        let sent = delivered.map(|delivered| delivered.position);
+        let sent = delivered.as_ref().map(|delivered| delivered.position);
         // One that is ahead of what this host sent is for the whole way to refuse.
         let is_ahead = ack.as_ref().is_some_and(|ack| ack.accepted > sent);
-        if is_ahead || self.needs(peer, ack.as_ref(), meaning)? {
+        if is_ahead || self.needs(delivered.as_ref(), ack.as_ref(), meaning) {
             return Ok(false);
         }
         connection.heartbeat(&heartbeat(
