@@ -48,7 +48,7 @@ pub async fn drill(
     let scratch = Derived::of(&plan.database).drill()?;
     let maintenance = lock(server, &plan.database).await?;
     let mut run = Run::new(clock, progress);
-    let exactness = Exactness::of(&plan.manifest.state);
+    let exactness = Exactness::of(&plan.manifest)?;
     let mut before = None;
     if plan.replaces {
         run.step("read the live database");

@@ -23,7 +23,7 @@ use crate::name::{DatabaseName, connection_string};
 use crate::server::{Server, Session, get};
 use crate::sizes::Work;
 use crate::space;
-use crate::state::{self, DIGEST_ALGORITHM, Exactness};
+use crate::state::{self, DigestAlgorithm, Exactness, Tables as Digested};
 use crate::stop;
 use crate::tablespace::Placement;
 use crate::tools::Tools;
@@ -188,7 +188,11 @@ async fn dump_into(
     let Work { sizes, items } = Work::of(&session).await?;
     progress.begin("dump", Some(items), Some(sizes.total));
     let mut dumped = Tables::new(progress, sizes, options.jobs);
-    let exactness = Exactness::UpTo(options.exact_up_to_bytes);
+    let algorithm = DigestAlgorithm::of_server(server_major);
+    let exactness = Exactness {
+        algorithm,
+        tables: Digested::UpTo(options.exact_up_to_bytes),
+    };
     // Together: while pg_dump writes, the same snapshot is counted and digested. Both are waited for,
     // so that no pg_dump is left running when the other fails.
     let (finished, state) = tokio::join!(
@@ -226,7 +230,7 @@ async fn dump_into(
         size_bytes: snapshot.size_bytes,
         placement: snapshot.placement,
         collation_version: snapshot.collation_version,
-        digest_algorithm: DIGEST_ALGORITHM.to_owned(),
+        digest_algorithm: algorithm.name().to_owned(),
         exact_up_to_bytes: options.exact_up_to_bytes,
         state,
         files: stop::unless_said(&tools.cancel, digest_files(dir)).await?,

@@ -85,7 +85,7 @@ pub use rights::Right;
 pub use server::{Host, Server};
 pub use space::{Disks, Space, Volume};
 pub use state::{
-    DIGEST_ALGORITHM, DatabaseState, Definition, Extension, Grant, LargeObjects, LocaleProvider,
+    DatabaseState, Definition, DigestAlgorithm, Extension, Grant, LargeObjects, LocaleProvider,
     Properties, Relation, RelationKind, SchemaRights, Sequence, SequenceValue, Settings,
 };
 pub use swap::SwapReport;

@@ -360,7 +360,7 @@ impl<'a> Run<'a> {
         properties::apply(&session, shadow, properties).await?;
 
         self.step("compare");
-        let exactness = Exactness::of(&plan.manifest.state);
+        let exactness = Exactness::of(&plan.manifest)?;
         let found = state::collect(&session, &exactness, self.progress).await?;
         let same_major = plan.server_major == plan.manifest.server_major();
         let (data, other): (Vec<_>, Vec<_>) = compare(&plan.manifest.state, &found, same_major)

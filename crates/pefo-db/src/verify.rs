@@ -47,7 +47,7 @@ impl VerifyReport {
 /// Compares the live `database` with a manifest and names every table that differs.
 ///
 /// # Errors
-/// `NotFound`, `Unreachable` or `Denied` by the server.
+/// `NotFound`, `Unreachable` or `Denied` by the server; the refusal `db-digest-unknown`.
 pub async fn verify(
     server: &Server,
     database: &DatabaseName,
@@ -66,7 +66,7 @@ pub(crate) async fn verify_unless(
     progress: &dyn Progress,
 ) -> Result<VerifyReport> {
     progress.begin("verify", Some(manifest.state.relations.len() as u64), None);
-    let exactness = Exactness::of(&manifest.state);
+    let exactness = Exactness::of(manifest)?;
     let (version_num, found) = read(cancel, server, database, &exactness, progress).await?;
     progress.end();
     let same_major = version_num / 10_000 == manifest.server_major();

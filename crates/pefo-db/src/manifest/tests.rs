@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::state::{
-    DIGEST_ALGORITHM, Definition, Extension, Grant, LargeObjects, LocaleProvider, Properties,
+    Definition, DigestAlgorithm, Extension, Grant, LargeObjects, LocaleProvider, Properties,
     Relation, RelationKind, SchemaRights, Sequence, SequenceValue, Settings,
 };
 use crate::tablespace::TablespaceUse;
@@ -108,7 +108,7 @@ pub(crate) fn sample() -> DumpManifest {
             recorded: Some("2.36".to_owned()),
             actual: Some("2.36".to_owned()),
         },
-        digest_algorithm: DIGEST_ALGORITHM.to_owned(),
+        digest_algorithm: DigestAlgorithm::Record.name().to_owned(),
         exact_up_to_bytes: 1 << 30,
         state: sample_state(),
         files: Vec::new(),

@@ -12,7 +12,7 @@ use crate::manifest::{DumpManifest, first_few};
 use crate::name::DatabaseName;
 use crate::rights::Right;
 use crate::space::Space;
-use crate::state::{DIGEST_ALGORITHM, LocaleProvider};
+use crate::state::{DigestAlgorithm, LocaleProvider};
 use crate::tablespace;
 
 /// What is asked about, and what was overruled so far.
@@ -89,14 +89,7 @@ impl<'a> Gates<'a> {
 
     pub(super) fn versions(&self) -> Result<()> {
         let (manifest, facts) = (self.manifest, self.facts);
-        if manifest.digest_algorithm != DIGEST_ALGORITHM {
-            let message = format!(
-                "the dump was digested by {:?}, this program knows {DIGEST_ALGORITHM:?}",
-                manifest.digest_algorithm
-            );
-            return Err(Error::refused("db-digest-unknown", message)
-                .hint("run the same version of pefo on both masters"));
-        }
+        DigestAlgorithm::named(&manifest.digest_algorithm)?;
         let server_major = facts.version_num / 10_000;
         let newest = manifest.server_major().max(manifest.pg_dump.major);
         if server_major < newest {

@@ -7,7 +7,7 @@ use super::{
     DatabaseState, Exactness, Extension, Grant, LargeObjects, LocaleProvider, Properties, Relation,
     RelationKind, SchemaRights, Sequence, SequenceValue, Settings, definitions, sql,
 };
-use crate::name::{quote_identifier, quote_qualified};
+use crate::name::quote_qualified;
 use crate::server::{Session, get};
 
 /// The state of the session's database, as exact as asked for.
@@ -156,9 +156,9 @@ async fn relations(
     progress: &dyn Progress,
 ) -> Result<Vec<Relation>> {
     let mut relations = Vec::new();
-    for row in session.rows("list the tables", sql::RELATIONS, &[]).await? {
-        let (schema, name, columns): (String, String, Vec<String>) =
-            (get(&row, 0)?, get(&row, 1)?, get(&row, 3)?);
+    let query = sql::relations();
+    for row in session.rows("list the tables", &query, &[]).await? {
+        let (schema, name): (String, String) = (get(&row, 0)?, get(&row, 1)?);
         let kind = match get::<String>(&row, 2)?.as_str() {
             "r" => RelationKind::Table,
             "p" => RelationKind::PartitionedTable,
@@ -168,9 +168,13 @@ async fn relations(
         };
         let (rows, digest) = if kind != RelationKind::Table {
             (None, None)
-        } else if exactness.digests_table(&schema, &name, number(&row, 4)?) {
-            let (rows, digest) = count_and_digest(session, &schema, &name, columns).await?;
-            (Some(rows), Some(digest))
+        } else if exactness.digests_table(&schema, &name, number(&row, 3)?) {
+            let (names, one_form): (Vec<String>, Vec<bool>) = (get(&row, 4)?, get(&row, 5)?);
+            let columns = names.into_iter().zip(one_form).collect();
+            let query = exactness.algorithm.query(&schema, &name, columns);
+            let asked = format!("digest table {schema}.{name}");
+            let row = session.row(&asked, &query, &[]).await?;
+            (Some(number(&row, 0)?), Some(get(&row, 1)?))
         } else {
             (Some(count(session, &schema, &name).await?), None)
         };
@@ -204,35 +208,6 @@ async fn count(session: &Session, schema: &str, name: &str) -> Result<u64> {
         .row(&format!("count table {schema}.{name}"), &query, &[])
         .await?;
     number(&row, 0)
-}
-
-/// See [`super::DIGEST_ALGORITHM`].
-async fn count_and_digest(
-    session: &Session,
-    schema: &str,
-    name: &str,
-    mut columns: Vec<String>,
-) -> Result<(u64, String)> {
-    // By name: a restore may order the columns of an inherited table differently.
-    columns.sort();
-    let columns: Vec<String> = columns
-        .iter()
-        .map(|column| format!("t.{}", quote_identifier(column)))
-        .collect();
-    let query = format!(
-        "select count(*), coalesce(sum(pg_catalog.hashtextextended(x.r, 0)), 0)::text, \
-         coalesce(sum(pg_catalog.hashtextextended(x.r, 1)), 0)::text \
-         from (select row({})::text as r from only {} t offset 0) x",
-        columns.join(", "),
-        quote_qualified(schema, name)
-    );
-    let row = session
-        .row(&format!("digest table {schema}.{name}"), &query, &[])
-        .await?;
-    Ok((
-        number(&row, 0)?,
-        format!("{}/{}", get::<String>(&row, 1)?, get::<String>(&row, 2)?),
-    ))
 }
 
 async fn large_objects(session: &Session, exactness: &Exactness<'_>) -> Result<LargeObjects> {

@@ -3,6 +3,7 @@
 
 mod collect;
 mod definitions;
+mod digest;
 mod exactness;
 mod sql;
 
@@ -11,17 +12,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use collect::{collect, read_sequences};
-pub(crate) use exactness::Exactness;
-
-/// How [`Relation::digest`] is made; written into the manifest, and only like is compared with like.
-///
-/// For each row, `row(<columns by name>)::text` under the pinned settings is hashed by
-/// `hashtextextended` with the seeds 0 and 1; the digest is the two exact sums over all rows. So it
-/// does not depend on the order of rows or of columns, equal rows count as often as they occur, and a
-/// changed value changes both sums (a chance of 2^-128 aside). It tells accidents, not forgers:
-/// against those stands the generation's signature. `md5()` would be shorter, but fails where OpenSSL
-/// runs in FIPS mode.
-pub const DIGEST_ALGORITHM: &str = "sum-hashtextextended-0-1";
+pub use digest::DigestAlgorithm;
+pub(crate) use exactness::{Exactness, Tables};
 
 /// The state of one database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,7 +138,7 @@ pub struct Relation {
     pub kind: RelationKind,
     /// Its own rows; only of tables, since all others are made from these.
     pub rows: Option<u64>,
-    /// Over the rows' values, see [`DIGEST_ALGORITHM`]; `None` for a table that was only counted, being
+    /// Over the rows' values, see [`DigestAlgorithm`]; `None` for a table that was only counted, being
     /// larger than the dump's limit.
     pub digest: Option<String>,
 }
@@ -198,7 +190,7 @@ pub struct SequenceValue {
 pub struct LargeObjects {
     /// How many there are.
     pub count: u64,
-    /// Over their pages, as [`DIGEST_ALGORITHM`]; `None` where they were only counted, being larger than
+    /// Over their pages, as [`DigestAlgorithm::RowText`]; `None` where they were only counted, being larger than
     /// the dump's limit, or since we may not read them.
     pub digest: Option<String>,
 }

@@ -1,5 +1,7 @@
 //! The queries behind [`super::collect`], with `search_path` empty: every name is qualified.
 
+use super::digest::columns_of_relation;
+
 /// Everything of `pg_database` but what newer versions added or renamed.
 pub(super) const PROPERTIES: &str = "\
 select pg_catalog.pg_get_userbyid(d.datdba)::text, pg_catalog.pg_encoding_to_char(d.encoding)::text, \
@@ -47,16 +49,18 @@ select distinct r.rolname::text from named join pg_catalog.pg_roles r on r.oid =
 
 /// Relations that a dump carries (members of extensions come with the extension), with their columns,
 /// tables with their size; sorted by us, since collations differ.
-pub(super) const RELATIONS: &str = "\
-select n.nspname::text, c.relname::text, c.relkind::text, \
-       array(select a.attname::text from pg_catalog.pg_attribute a \
-              where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped), \
-       case when c.relkind = 'r' then pg_catalog.pg_table_size(c.oid) end \
+pub(super) fn relations() -> String {
+    format!(
+        "select n.nspname::text, c.relname::text, c.relkind::text, \
+       case when c.relkind = 'r' then pg_catalog.pg_table_size(c.oid) end, {} \
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
 where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relpersistence <> 't' \
   and n.nspname <> 'information_schema' and n.nspname !~ '^pg_' \
   and not exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass \
-                   and d.objid = c.oid and d.deptype = 'e')";
+                   and d.objid = c.oid and d.deptype = 'e')",
+        columns_of_relation()
+    )
+}
 
 pub(super) const SEQUENCES: &str = "\
 select n.nspname::text, c.relname::text \

@@ -4,10 +4,12 @@
 
 mod bench;
 mod cancelled;
+mod digests;
 mod failures;
 mod marks;
 mod preflight;
 mod prepared;
+mod progress;
 mod refusals;
 mod restarted;
 mod roundtrip;
