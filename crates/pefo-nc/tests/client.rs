@@ -4,12 +4,14 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::{PASSIVE, captured_passive, client_as, client_of, options, passive};
 use pefo_core::ErrorKind;
 use pefo_nc::client::{ClassifierClient, Credentials, ServerError};
-use pefo_nc::{Group, GroupId};
+use pefo_nc::{Group, GroupId, TreeDigest};
 use pefo_testkit::ca::{CaOptions, TestCa};
 use pefo_testkit::classifier::{
     ClassifierDouble, Fault, Injection, Options, Pki, Route, ServerName, Token,
@@ -263,6 +265,79 @@ async fn nobody_there_is_unreachable_and_may_be_tried_again() {
         assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
         assert!(error.is_retryable());
     }
+}
+
+/// Stands before the double and hangs up on the first `dropped` connections; gives its port and how many came.
+async fn doorkeeper(double: &ClassifierDouble, dropped: usize) -> (u16, Arc<AtomicUsize>) {
+    let door = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, behind) = (door.local_addr().unwrap().port(), double.port());
+    let came = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&came);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = door.accept().await {
+            if seen.fetch_add(1, Ordering::SeqCst) < dropped {
+                continue;
+            }
+            let mut server = tokio::net::TcpStream::connect(("127.0.0.1", behind))
+                .await
+                .unwrap();
+            tokio::spawn(
+                async move { tokio::io::copy_bidirectional(&mut client, &mut server).await },
+            );
+        }
+    });
+    (port, came)
+}
+
+#[tokio::test]
+async fn a_connection_that_was_not_made_is_tried_again_and_nothing_else_is() {
+    let double = passive();
+    let pem = double.client(PASSIVE);
+    let credentials = Credentials::Certificate {
+        certificate_pem: pem.certificate_pem.into(),
+        key_pem: pem.key_pem.into(),
+    };
+    let (port, came) = doorkeeper(&double, 1).await;
+    let mut options = options(&double, credentials).connect_attempts(2);
+    options.url = format!("https://localhost:{port}");
+    let client = ClassifierClient::new(&options).unwrap();
+    let tree = client.groups().await.unwrap();
+    client.import_hierarchy(&tree).await.unwrap();
+    assert_eq!((came.load(Ordering::SeqCst), double.installed()), (3, 1));
+
+    // What was sent is not sent again, whatever came back.
+    for fault in [Fault::DisconnectBeforeCommit, Fault::ServerError] {
+        double.inject(Injection::new(fault).on(Route::Import).times(1));
+        client.import_hierarchy(&tree).await.unwrap_err();
+    }
+    assert_eq!((came.load(Ordering::SeqCst), double.installed()), (5, 1));
+
+    let (port, came) = doorkeeper(&double, 9).await;
+    options.url = format!("https://localhost:{port}");
+    let client = ClassifierClient::new(&options.connect_attempts(2)).unwrap();
+    let error = client.groups().await.unwrap_err();
+    assert_eq!(
+        (error.kind(), came.load(Ordering::SeqCst)),
+        (ErrorKind::Unreachable, 2)
+    );
+}
+
+#[tokio::test]
+async fn equal_bytes_say_that_nothing_changed_and_other_bytes_may_mean_the_same() {
+    let double = passive();
+    let client = client_of(&double);
+    let (first, second) = (
+        client.groups_answer().await.unwrap(),
+        client.groups_answer().await.unwrap(),
+    );
+    assert_eq!(first.digest(), second.digest());
+    double.set_behaviour(|behaviour| behaviour.reordered = true);
+    let third = client.groups_answer().await.unwrap();
+    assert_ne!(first.digest(), third.digest());
+    assert_eq!(
+        TreeDigest::of(&first.tree().unwrap()),
+        TreeDigest::of(&third.tree().unwrap())
+    );
 }
 
 #[tokio::test]

@@ -11,11 +11,12 @@
 //! The embedder's runtime runs it; it needs tokio's I/O and time.
 
 mod failure;
+mod options;
 mod tls;
 
-use std::fmt;
 use std::time::Duration;
 
+use pefo_core::digest::Digest;
 use pefo_core::{Error, ErrorKind, Result};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Method, StatusCode, Url};
@@ -23,92 +24,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 pub use failure::ServerError;
+use options::base_url;
+pub use options::{ClientOptions, Credentials};
 
 use crate::model::{Group, GroupId, Tree};
 
 /// The largest answer that is read: 256 MiB; 5,000 groups are about 5.
 const MAX_ANSWER_BYTES: usize = 256 << 20;
-
-/// How the client proves who it is.
-#[derive(Clone)]
-#[non_exhaustive]
-pub enum Credentials {
-    /// A client certificate whose CN is on the console services' allow-list.
-    Certificate {
-        /// The certificate, and what leads to the CA, as PEM.
-        certificate_pem: Vec<u8>,
-        /// Its private key as PEM: PKCS#1 (as Puppet writes it), PKCS#8 or SEC1.
-        key_pem: Vec<u8>,
-    },
-    /// An RBAC token, sent as `X-Authentication`.
-    Token(String),
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Certificate { .. } => "Credentials::Certificate(..)",
-            Self::Token(_) => "Credentials::Token(..)",
-        })
-    }
-}
-
-/// Where the classifier is and how to talk to it.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct ClientOptions {
-    /// `https://HOST:PORT`, with or without `/classifier-api`.
-    pub url: String,
-    /// The Puppet CA's certificates as PEM; nothing else is trusted.
-    pub ca_pem: Vec<u8>,
-    /// Who we are.
-    pub credentials: Credentials,
-    /// How long a connection may take; 10 s by default.
-    pub connect_timeout: Duration,
-    /// How long a request may take; 60 s by default.
-    pub request_timeout: Duration,
-    /// How long `import-hierarchy` and `update-classes` may take; 300 s by default.
-    pub import_timeout: Duration,
-}
-
-impl ClientOptions {
-    /// Options with the default timeouts.
-    pub fn new(
-        url: impl Into<String>,
-        ca_pem: impl Into<Vec<u8>>,
-        credentials: Credentials,
-    ) -> Self {
-        Self {
-            url: url.into(),
-            ca_pem: ca_pem.into(),
-            credentials,
-            connect_timeout: Duration::from_secs(10),
-            request_timeout: Duration::from_secs(60),
-            import_timeout: Duration::from_secs(300),
-        }
-    }
-
-    /// Sets how long a connection may take.
-    #[must_use]
-    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
-        self
-    }
-
-    /// Sets how long a request may take.
-    #[must_use]
-    pub fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.request_timeout = timeout;
-        self
-    }
-
-    /// Sets how long an import or a class update may take.
-    #[must_use]
-    pub fn import_timeout(mut self, timeout: Duration) -> Self {
-        self.import_timeout = timeout;
-        self
-    }
-}
 
 /// A class that the classifier knows.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -142,9 +64,45 @@ pub struct ClassifierClient {
     base: Url,
     request_timeout: Duration,
     import_timeout: Duration,
+    connect_attempts: u32,
+}
+
+/// After a first connection that was not made.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// What `GET /v1/groups` answered, not yet parsed: whether anything changed can be told from its bytes.
+#[derive(Debug, Clone)]
+pub struct GroupsAnswer(Answer);
+
+impl GroupsAnswer {
+    /// BLAKE3 of the bytes. Equal ones say that nothing was changed; others do not say that something was:
+    /// the order of the groups is the server's business.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.0.body)
+    }
+
+    /// The groups, checked to be one whole tree.
+    ///
+    /// # Errors
+    /// `Protocol` where it is no array; the refusal `nc-tree-invalid` where the groups are not whole.
+    pub fn tree(&self) -> Result<Tree> {
+        Ok(Tree::from_value(self.value()?)?)
+    }
+
+    /// The array as it came.
+    ///
+    /// # Errors
+    /// `Protocol` where it is none.
+    pub fn value(&self) -> Result<Value> {
+        match self.0.json("/v1/groups")? {
+            array @ Value::Array(_) => Ok(array),
+            other => Err(failure::not_an_array("/v1/groups", &other)),
+        }
+    }
 }
 
 /// One request.
+#[derive(Clone)]
 struct Call<'a> {
     method: Method,
     path: &'a [&'a str],
@@ -155,6 +113,7 @@ struct Call<'a> {
     changes: bool,
 }
 
+#[derive(Debug, Clone)]
 struct Answer {
     status: StatusCode,
     body: Vec<u8>,
@@ -188,12 +147,12 @@ impl ClassifierClient {
             )
             .with_source(error)
         })?;
-        let (request_timeout, import_timeout) = (options.request_timeout, options.import_timeout);
         Ok(Self {
             http,
             base,
-            request_timeout,
-            import_timeout,
+            request_timeout: options.request_timeout,
+            import_timeout: options.import_timeout,
+            connect_attempts: options.connect_attempts.max(1),
         })
     }
 
@@ -207,7 +166,7 @@ impl ClassifierClient {
     /// # Errors
     /// As in the module's description; a refusal `nc-tree-invalid` where the groups are not whole.
     pub async fn groups(&self) -> Result<Tree> {
-        Ok(Tree::from_value(self.groups_value().await?)?)
+        self.groups_answer().await?.tree()
     }
 
     /// `GET /v1/groups`: the array as it came, for looking at a classifier whose tree may be broken.
@@ -215,11 +174,15 @@ impl ClassifierClient {
     /// # Errors
     /// As in the module's description.
     pub async fn groups_value(&self) -> Result<Value> {
-        let answer = self.get(&["v1", "groups"]).await?;
-        match answer.json("/v1/groups")? {
-            array @ Value::Array(_) => Ok(array),
-            other => Err(failure::not_an_array("/v1/groups", &other)),
-        }
+        self.groups_answer().await?.value()
+    }
+
+    /// `GET /v1/groups`, not yet parsed.
+    ///
+    /// # Errors
+    /// As in the module's description, but for what is in the answer.
+    pub async fn groups_answer(&self) -> Result<GroupsAnswer> {
+        self.get(&["v1", "groups"]).await.map(GroupsAnswer)
     }
 
     /// `GET /v1/groups/ID`.
@@ -344,7 +307,23 @@ impl ClassifierClient {
         Ok(answer)
     }
 
+    /// Sends a request; one whose connection was not made is tried again, since nothing was sent.
     async fn send(&self, call: Call<'_>) -> Result<Answer> {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..self.connect_attempts {
+            match self.send_once(call.clone()).await {
+                Err(error) if error.kind() == ErrorKind::Unreachable => {
+                    tracing::info!(%error, "trying again");
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                ended => return ended,
+            }
+        }
+        self.send_once(call).await
+    }
+
+    async fn send_once(&self, call: Call<'_>) -> Result<Answer> {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.extend(call.path);
@@ -425,75 +404,9 @@ impl Answer {
     }
 }
 
-fn base_url(text: &str) -> Result<Url> {
-    let wrong = |reason: String| {
-        Error::new(
-            ErrorKind::Config,
-            format!("classifier URL {text:?}: {reason}"),
-        )
-        .hint("write https://HOST:4433/classifier-api")
-    };
-    let mut url = Url::parse(text).map_err(|error| wrong(error.to_string()).with_source(error))?;
-    if url.scheme() != "https" {
-        return Err(wrong("the scheme is not https".to_owned()));
-    }
-    if !url.username().is_empty()
-        || url.password().is_some()
-        || url.query().is_some()
-        || url.fragment().is_some()
-    {
-        return Err(wrong("it has a user, a query or a fragment".to_owned()));
-    }
-    let path = url.path().trim_end_matches('/').to_owned();
-    url.set_path(if path.is_empty() {
-        "/classifier-api"
-    } else {
-        &path
-    });
-    Ok(url)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_url_is_https_and_gets_the_apis_path() {
-        for text in [
-            "https://a.lab:4433",
-            "https://a.lab:4433/",
-            "https://a.lab:4433/classifier-api/",
-        ] {
-            assert_eq!(
-                base_url(text).unwrap().as_str(),
-                "https://a.lab:4433/classifier-api"
-            );
-        }
-        for text in [
-            "http://a.lab:4433",
-            "a.lab",
-            "https://u:p@a.lab",
-            "https://a.lab/?x=1",
-            "",
-        ] {
-            assert_eq!(
-                base_url(text).unwrap_err().kind(),
-                ErrorKind::Config,
-                "{text}"
-            );
-        }
-    }
-
-    #[test]
-    fn credentials_never_show_in_debug_output() {
-        let options = ClientOptions::new("https://a", "", Credentials::Token("s3cret".into()));
-        assert!(!format!("{options:?}").contains("s3cret"));
-        let key = Credentials::Certificate {
-            certificate_pem: b"c".to_vec(),
-            key_pem: b"s3cret".to_vec(),
-        };
-        assert_eq!(format!("{key:?}"), "Credentials::Certificate(..)");
-    }
 
     #[test]
     fn rotten_pem_is_a_configuration_mistake() {

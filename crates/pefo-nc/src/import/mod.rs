@@ -11,12 +11,14 @@
 //! success: the target is read until it is settled.
 
 mod apply;
+mod ids;
 mod missing;
 mod plan;
 
 pub use apply::{ApplyOptions, Holds, ImportReport, apply};
+pub use ids::{IdChange, IdPolicy, KeptGroup};
 pub use missing::{MissingReference, missing_references};
-pub use plan::{IdPolicy, ImportPlan, ImportPolicy, Target, plan, plan_rollback};
+pub use plan::{ImportPlan, ImportPolicy, Target, plan, plan_rollback};
 
 /// The export came from the very master that it would be imported into; never overruled.
 pub const TARGET_IS_SOURCE: &str = "nc-target-is-source";
@@ -28,6 +30,17 @@ pub const ROLLBACK_FOREIGN: &str = "nc-rollback-foreign";
 /// The target's groups are not one whole tree: what an import that failed half-way leaves. Accepted,
 /// they are replaced; there is nothing to keep and to roll back to.
 pub const TARGET_BROKEN: &str = "nc-target-broken";
+/// With the target's ids the source's groups are no tree: two have one id, or one is its own ancestor. Never
+/// overruled.
+pub const ID_CONFLICT: &str = "nc-id-conflict";
+/// The target's own infrastructure groups are to stay, and the source has some that the target lacks.
+/// Accepted, these are taken over.
+pub const INFRASTRUCTURE_UNMATCHED: &str = "nc-infrastructure-unmatched";
+/// One of the target's own infrastructure groups is to stay, and the group above it is not of the source.
+/// Never overruled.
+pub const INFRASTRUCTURE_PARENT: &str = "nc-infrastructure-parent";
+/// The target has groups that every installation brings, and the import would delete them.
+pub const TARGET_STOCK_GROUP: &str = "nc-target-stock-group";
 /// The target was changed between plan and import; plan again. Never overruled.
 pub const TARGET_CHANGED: &str = "nc-target-changed";
 /// The target could not read its classes from its master.

@@ -1,29 +1,22 @@
 //! What an import would do, as a value; no I/O.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use pefo_core::clock::Timestamp;
 use pefo_core::{Certname, Error, Result};
 use serde::Serialize;
 
-use super::{ROLLBACK_FOREIGN, SOURCE_NOT_MAPPED, TARGET_BROKEN, TARGET_IS_SOURCE};
+use super::ids::{self, Decided, IdChange, IdPolicy, KeptGroup};
+use super::{
+    ROLLBACK_FOREIGN, SOURCE_NOT_MAPPED, TARGET_BROKEN, TARGET_IS_SOURCE, TARGET_STOCK_GROUP,
+};
 use crate::accept::Acceptances;
 use crate::canonical::TreeDigest;
 use crate::diff::TreeDiff;
 use crate::envelope::Envelope;
-use crate::model::{Tree, TreeError};
+use crate::model::{Group, Tree, TreeError};
 use crate::transform::{CertnameMap, Residual, Rewrite, TransformOptions, transform};
-
-/// Which ids the imported groups have.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum IdPolicy {
-    /// The source's own: console permissions and other references to them stay right after a
-    /// takeover.
-    #[default]
-    KeepSource,
-}
 
 /// How an export becomes the target's tree.
 #[derive(Debug, Clone, Default)]
@@ -96,6 +89,8 @@ pub struct ImportPlan {
     diff: TreeDiff,
     rewrites: Vec<Rewrite>,
     residuals: Vec<Residual>,
+    id_changes: Vec<IdChange>,
+    kept: Vec<KeptGroup>,
     accepted: Vec<String>,
     #[serde(skip)]
     accept: Acceptances,
@@ -141,6 +136,16 @@ impl ImportPlan {
         &self.residuals
     }
 
+    /// The groups of the export that take the target's ids.
+    pub fn id_changes(&self) -> &[IdChange] {
+        &self.id_changes
+    }
+
+    /// The target's own groups that stay as they are.
+    pub fn kept(&self) -> &[KeptGroup] {
+        &self.kept
+    }
+
     /// The refusals the operator overruled.
     pub fn accepted(&self) -> &[String] {
         &self.accepted
@@ -171,8 +176,8 @@ impl ImportPlan {
 ///
 /// # Errors
 /// A refusal: [`TARGET_IS_SOURCE`](super::TARGET_IS_SOURCE), or
-/// [`SOURCE_NOT_MAPPED`](super::SOURCE_NOT_MAPPED) or [`TARGET_BROKEN`](super::TARGET_BROKEN) unless
-/// it is accepted.
+/// [`SOURCE_NOT_MAPPED`](super::SOURCE_NOT_MAPPED), [`TARGET_BROKEN`](super::TARGET_BROKEN) or
+/// [`TARGET_STOCK_GROUP`](super::TARGET_STOCK_GROUP) unless it is accepted; what an [`IdPolicy`] refuses.
 pub fn plan(export: &Envelope, target: Target, policy: &ImportPolicy) -> Result<ImportPlan> {
     if export.source == target.certname {
         let message = format!(
@@ -197,20 +202,72 @@ pub fn plan(export: &Envelope, target: Target, policy: &ImportPolicy) -> Result<
             &mut accepted,
         )?;
     }
-    let IdPolicy::KeepSource = policy.ids;
     let transformed = transform(&export.tree, &policy.map, &policy.transform);
-    let plan = compare(
-        export,
-        target,
-        transformed.tree,
-        policy.accept.clone(),
-        accepted,
-    )?;
+    let decided = match (&target.tree, policy.ids) {
+        (_, IdPolicy::KeepSourceIds) => Decided::default(),
+        (Ok(held), ids) => ids::decide(
+            &transformed.tree,
+            held,
+            ids,
+            &policy.accept,
+            &mut accepted,
+        )?,
+        // Whether it may be replaced is asked below; which ids it had cannot be told.
+        (Err(broken), _) => return Err(target_broken(&target.certname, broken)
+            .hint("its ids cannot be matched: set [classifier] ids = \"keep-source-ids\" and accept nc-target-broken to replace it")),
+    };
+    let wanted = decided.tree.unwrap_or(transformed.tree);
+    if let Ok(held) = &target.tree {
+        check_stock_groups(held, &wanted, &policy.accept, &mut accepted)?;
+    }
+    let plan = compare(export, target, wanted, policy.accept.clone(), accepted)?;
     Ok(ImportPlan {
         rewrites: transformed.rewrites,
         residuals: transformed.residuals,
+        id_changes: decided.changes,
+        kept: decided.kept,
         ..plan
     })
+}
+
+/// An import replaces all groups: what the product brings and the export does not have would be gone.
+fn check_stock_groups(
+    held: &Tree,
+    wanted: &Tree,
+    accept: &Acceptances,
+    accepted: &mut Vec<String>,
+) -> Result<()> {
+    let names: HashSet<(&str, &str)> = wanted
+        .groups()
+        .iter()
+        .map(|group| (group.name(), group.environment()))
+        .collect();
+    let gone: Vec<&str> = held
+        .groups()
+        .iter()
+        .filter(|group| group.is_stock() && wanted.get(group.id()).is_none())
+        .filter(|group| !names.contains(&(group.name(), group.environment())))
+        .map(Group::name)
+        .collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "the import would delete groups that the target's product brings: {}",
+        gone.join(", ")
+    );
+    let refusal = Error::refused(TARGET_STOCK_GROUP, message).hint(
+        "are both masters of one version? accept nc-target-stock-group to delete them, or set [classifier] ids = \"keep-target-infrastructure\"",
+    );
+    accept.gate(refusal, accepted)
+}
+
+fn target_broken(target: &Certname, broken: &TreeError) -> Error {
+    Error::refused(
+        TARGET_BROKEN,
+        format!("what {target} holds is broken: {broken}"),
+    )
+    .with_source(broken.clone())
 }
 
 /// Plans putting a master's own rollback copy back: nothing is transformed.
@@ -246,12 +303,9 @@ fn compare(
             )
         }
         Err(broken) => {
-            let refusal = Error::refused(
-                TARGET_BROKEN,
-                format!("what {} holds is broken: {broken}", target.certname),
-            )
-            .hint("accept nc-target-broken to replace it; there is nothing whole to roll back to")
-            .with_source(broken);
+            let refusal = target_broken(&target.certname, &broken).hint(
+                "accept nc-target-broken to replace it; there is nothing whole to roll back to",
+            );
             accept.gate(refusal, &mut accepted)?;
             (
                 TreeDiff {
@@ -272,6 +326,8 @@ fn compare(
         diff,
         rewrites: Vec::new(),
         residuals: Vec::new(),
+        id_changes: Vec::new(),
+        kept: Vec::new(),
         accepted,
         accept,
         rollback,
@@ -299,6 +355,14 @@ impl fmt::Display for ImportPlan {
         if !self.rewrites.is_empty() {
             write!(f, "\n{} values rewritten for {target}", self.rewrites.len())?;
         }
+        if !self.id_changes.is_empty() {
+            let count = self.id_changes.len();
+            write!(f, "\n{count} groups have the ids of {target}")?;
+        }
+        if !self.kept.is_empty() {
+            let names: Vec<&str> = self.kept.iter().map(|kept| kept.name.as_str()).collect();
+            write!(f, "\n{target} keeps its own: {}", names.join(", "))?;
+        }
         if !self.residuals.is_empty() {
             write!(f, "\n{} mentions left as they are:", self.residuals.len())?;
             self.residuals
@@ -314,7 +378,7 @@ impl fmt::Display for ImportPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{self, MASTER1, MASTER2, tree_with};
+    use crate::testing::{self, MASTER1, MASTER2, group, tree_with};
     use serde_json::json;
 
     fn name(text: &str) -> Certname {
@@ -403,6 +467,49 @@ mod tests {
         let plan = plan(&export(tree()), target(tree()), &accepting).unwrap();
         assert_eq!(plan.accepted().len(), 1);
         assert!(!plan.needs_import());
+    }
+
+    #[test]
+    fn groups_that_only_the_targets_product_brings_are_not_deleted_unless_accepted() {
+        let mut held = vec![group(0, 0, "All Nodes"), group(9, 0, "PE Patch Management")];
+        held.push(group(10, 0, "Of the site"));
+        let held = Tree::from_value(serde_json::Value::Array(held)).unwrap();
+        let wanted = Tree::from_json(MASTER1).unwrap();
+        let error = plan(&export(wanted.clone()), target(held.clone()), &policy()).unwrap_err();
+        assert_eq!(error.rule(), Some(TARGET_STOCK_GROUP));
+        assert!(error.to_string().contains("PE Patch Management"), "{error}");
+        let accepting = policy().accept(Acceptances::of([TARGET_STOCK_GROUP]));
+        let plan = plan(&export(wanted), target(held), &accepting).unwrap();
+        assert_eq!((plan.accepted().len(), plan.diff().removed.len()), (1, 2));
+    }
+
+    #[test]
+    fn a_plan_with_the_targets_ids_says_which_and_what_stays() {
+        let mut groups = vec![group(0, 0, "All Nodes"), group(9, 0, "PE Infrastructure")];
+        groups[1]["rule"] = json!(["=", "name", "master2.puppet.vm"]);
+        let held = Tree::from_value(serde_json::Value::Array(groups)).unwrap();
+        let wanted = tree_with(json!({"rule": ["=", "name", "master1.puppet.vm"]}));
+        let matching = policy().ids(IdPolicy::MatchStockGroups);
+        let matched = plan(&export(wanted.clone()), target(held.clone()), &matching).unwrap();
+        insta::assert_snapshot!(matched, @r"
+        classification of master1.puppet.vm as of 2023-11-14T22:13:20Z, for master2.puppet.vm: nothing to do, it is there already
+        1 values rewritten for master2.puppet.vm
+        1 groups have the ids of master2.puppet.vm
+        ");
+        let keeping = policy().ids(IdPolicy::KeepTargetInfrastructure);
+        let kept = plan(&export(wanted.clone()), target(held), &keeping).unwrap();
+        insta::assert_snapshot!(kept, @r"
+        classification of master1.puppet.vm as of 2023-11-14T22:13:20Z, for master2.puppet.vm: nothing to do, it is there already
+        1 values rewritten for master2.puppet.vm
+        1 groups have the ids of master2.puppet.vm
+        master2.puppet.vm keeps its own: PE Infrastructure
+        ");
+        let broken = Target {
+            tree: Tree::from_value(json!([])),
+            ..target(wanted.clone())
+        };
+        let error = plan(&export(wanted), broken, &keeping).unwrap_err();
+        assert_eq!(error.rule(), Some(TARGET_BROKEN));
     }
 
     #[test]

@@ -119,6 +119,15 @@ impl Group {
         }
     }
 
+    /// The same group under another id and another parent.
+    pub(crate) fn with_ids(&self, id: GroupId, parent: GroupId) -> Self {
+        let mut object = self.object.clone();
+        for (key, value) in [("id", id), ("parent", parent)] {
+            object.insert(key.to_owned(), value.to_string().into());
+        }
+        Self { id, parent, object }
+    }
+
     /// Its id.
     pub fn id(&self) -> GroupId {
         self.id
@@ -201,6 +210,13 @@ impl Group {
     /// Whether it is one of [`STOCK_GROUPS`], by name.
     pub fn is_stock(&self) -> bool {
         STOCK_GROUPS.contains(&self.name())
+    }
+
+    /// Whether it is one of the [`STOCK_GROUPS`] that say which host does what for the product itself: its
+    /// rule and parameters belong to one installation.
+    pub fn is_infrastructure(&self) -> bool {
+        // Patches are the site's business, though the product brings the group.
+        self.is_stock() && self.name().starts_with("PE ") && self.name() != "PE Patch Management"
     }
 
     /// The object, whole.
