@@ -122,6 +122,13 @@ pub enum Command {
         #[command(flatten)]
         change: Change,
     },
+    /// All that watches, in one process: 'ca watch', and the classifier, whose changes the active pushes and
+    /// the passive imports within seconds. Databases keep to their schedule. Runs until it is stopped.
+    Run {
+        /// Do not start anew with an allocator that gives memory back.
+        #[arg(long, hide = true)]
+        in_place: bool,
+    },
     /// Role, reign and the age of each data set, from local state only.
     Status,
     /// Times at which the commands run.
@@ -236,6 +243,10 @@ pub enum Ca {
 pub enum Nc {
     /// On the active: export the classifier's groups, past the export gate.
     Export {
+        /// Do nothing where the classifier answers what the last good export was made from: cheap enough for
+        /// every minute.
+        #[arg(long)]
+        if_changed: bool,
         /// Dry run and overruled gates.
         #[command(flatten)]
         change: Change,
@@ -250,6 +261,16 @@ pub enum Nc {
     Diff,
     /// On the passive: import the newest export, past the import gate.
     Restore {
+        /// Dry run and overruled gates.
+        #[command(flatten)]
+        change: Change,
+    },
+    /// On the passive: bring back what the classifier held before the last import, or an older generation of
+    /// the active's, past the import gate. Nothing of the active is imported from then on, until
+    /// 'pefo nc restore --accept rolled-back'.
+    Rollback {
+        /// One of those in this host's store.
+        generation: Option<Position>,
         /// Dry run and overruled gates.
         #[command(flatten)]
         change: Change,

@@ -1,6 +1,10 @@
 //! The node classifier from the active to the passive, against doubles that answer as Puppet
 //! Enterprise's do.
 
+mod daemon;
+mod ids;
+mod rollback;
+
 use std::path::PathBuf;
 
 use pefo_testkit::classifier::{ClassifierDouble, Fault, Injection, Options, Route};
@@ -27,18 +31,39 @@ pub(crate) struct Classifiers {
 impl Classifiers {
     /// A has the captured groups, B a lone root; the same code is deployed on both.
     pub(crate) fn paired() -> Option<Self> {
+        Self::configured("", "")
+    }
+
+    /// As [`Classifiers::paired`], with more in the sections `[classifier]` of A and B.
+    fn configured(more_a: &str, more_b: &str) -> Option<Self> {
         let Pair { mut a, mut b, .. } = Pair::prepared()?;
         let at_a = ClassifierDouble::start(Options::default().allow(A).groups(captured()));
         let at_b = ClassifierDouble::start(Options::default().allow(B));
         at_b.deploy_classes_of(&captured());
-        a.use_classifier(&at_a, "");
-        b.use_classifier(&at_b, "");
+        a.use_classifier(&at_a, more_a);
+        b.use_classifier(&at_b, more_b);
         masters::pair(&a, &b);
         Some(Self { a, b, at_a, at_b })
     }
 
     fn last_export(&self) -> PathBuf {
         self.a.state().join("exports/nc.json")
+    }
+
+    /// A's administrators add a group; its code is deployed on both.
+    fn add_web_servers(&self, secret: &str) {
+        let mut groups = captured();
+        groups.push(web_servers(secret));
+        self.at_b.deploy_classes_of(&groups);
+        self.at_a.set_groups(groups);
+    }
+
+    /// The password in B's group of web servers, where it has one.
+    fn secret_at_b(&self) -> Option<String> {
+        let groups = self.at_b.groups();
+        let web = groups.iter().find(|group| group["name"] == "Web servers")?;
+        let password = &web["classes"]["profile::web"]["password"];
+        password.as_str().map(str::to_owned)
     }
 }
 
@@ -134,6 +159,34 @@ fn what_is_classified_on_the_active_arrives_on_the_passive_with_its_name() {
         "a place nobody named is left, and the plan says so"
     );
     assert_eq!(at_b.installed(), 2);
+}
+
+#[test]
+fn an_export_if_changed_looks_at_the_answer_and_does_nothing_where_it_is_the_same() {
+    let Some(pair) = Classifiers::paired() else {
+        return;
+    };
+    let Classifiers { a, at_a, .. } = &pair;
+    let export = ["nc", "export", "--if-changed", "--json"];
+    assert_eq!(a.pefo(export).exits(0).json()["outcome"], "ok");
+    let before = tree(&a.state());
+    let asked = at_a.requests().len();
+    assert_eq!(a.pefo(export).exits(0).json()["outcome"], "unchanged");
+    assert_eq!(at_a.requests().len(), asked + 1);
+    assert!(
+        before == tree(&a.state()),
+        "an unchanged export wrote something"
+    );
+
+    // Another order is no change either, and a change of one value is one.
+    at_a.set_behaviour(|behaviour| behaviour.reordered = true);
+    assert_eq!(a.pefo(export).exits(0).json()["outcome"], "unchanged");
+    pair.add_web_servers("secret");
+    assert_eq!(a.pefo(export).exits(0).json()["outcome"], "ok");
+    // What the gate refuses is not taken for seen.
+    at_a.set_groups(captured().into_iter().take(1).collect());
+    a.pefo(export).exits(3);
+    a.pefo(export).exits(3);
 }
 
 #[test]

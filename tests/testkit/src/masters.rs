@@ -230,6 +230,18 @@ impl Master {
     /// # Panics
     /// Where it cannot be started.
     pub fn watch(&self) -> Child {
+        self.goes_on(&["ca", "watch"])
+    }
+
+    /// Starts `pefo run`, as [`Master::watch`].
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    pub fn run(&self) -> Child {
+        self.goes_on(&["run"])
+    }
+
+    fn goes_on(&self, arguments: &[&str]) -> Child {
         let path = self.directory().join("watch.log");
         let log = std::fs::File::options()
             .create(true)
@@ -241,13 +253,14 @@ impl Master {
         };
         let mut command = self.command();
         command
-            .args(["-vv", "ca", "watch"])
+            .arg("-vv")
+            .args(arguments)
             .stdout(std::process::Stdio::null())
             .stderr(log);
         Child::spawn(&mut command)
     }
 
-    /// What [`Master::watch`] has said so far.
+    /// What [`Master::watch`] and [`Master::run`] have said so far.
     pub fn watch_log(&self) -> String {
         std::fs::read_to_string(self.directory().join("watch.log")).unwrap_or_default()
     }

@@ -69,6 +69,12 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
             }
             pipeline::watch::run(&host).map(|report| report.about(DataSet::Ca))
         }
+        Command::Run { in_place } => {
+            if !in_place {
+                start_anew_lean();
+            }
+            pipeline::watch::run_all(&host)
+        }
         Command::Ca(Ca::Verify { full, timeout }) => Ok(ca::verify(&host, *full, *timeout)),
         Command::Ca(Ca::Compare) => pipeline::watch::compare(&host),
         Command::Ca(Ca::Exclude) => ca::exclude(&host),
@@ -96,7 +102,14 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
             pipeline::rollback::run(&host, *generation, *allow_unrevoke, change)
         })),
         Command::Ca(Ca::Apply { change, .. }) => apply(&host, command, &[DataSet::Ca], change),
-        Command::Nc(Nc::Export { change }) => nc::export(&host, change),
+        Command::Nc(Nc::Export { if_changed, change }) => nc::export(&host, *if_changed, change),
+        Command::Nc(Nc::Rollback { generation, change }) => Ok(recorded(
+            &host,
+            command,
+            &DataSet::Classifier,
+            change,
+            || pipeline::nc::roll_back(&host, *generation, change),
+        )),
         Command::Nc(Nc::Diff) => nc::diff(&host),
         Command::Nc(Nc::Push { change }) => push(
             &host,
@@ -313,6 +326,7 @@ fn name(command: &Command) -> &'static str {
         Command::Nc(Nc::Push { .. }) => "nc push",
         Command::Nc(Nc::Diff) => "nc diff",
         Command::Nc(Nc::Restore { .. }) => "nc restore",
+        Command::Nc(Nc::Rollback { .. }) => "nc rollback",
         Command::Db(Db::Dump { .. }) => "db dump",
         Command::Db(Db::Push { .. }) => "db push",
         Command::Db(Db::Restore { .. }) => "db restore",
@@ -324,6 +338,7 @@ fn name(command: &Command) -> &'static str {
         Command::Db(Db::Tied { .. }) => "db tied",
         Command::Push { .. } => "push",
         Command::Apply { .. } => "apply",
+        Command::Run { .. } => "run",
         Command::Status => "status",
         Command::Schedule(_) => "schedule print",
         Command::Receive => "receive",

@@ -12,11 +12,20 @@ use crate::outcome::Report;
 use crate::pipeline;
 
 /// Exports the active's classifier past the export gate.
-pub(super) fn export(host: &Host, change: &Change) -> Result<Report> {
+pub(super) fn export(host: &Host, if_changed: bool, change: &Change) -> Result<Report> {
     host.require(Role::Active)?;
     let _lock = host.lock("push-nc")?;
-    let export = pipeline::nc::export_now(host, change)?;
     let path = pipeline::nc::last_export_path(host);
+    let export = if if_changed {
+        let Some(export) = pipeline::nc::export_if_changed(host, change)? else {
+            let details = json!({ "file": path, "unchanged": true });
+            let text = "nc: unchanged since the last good export\n";
+            return Ok(Report::unchanged(details, text).about(DataSet::Classifier));
+        };
+        export
+    } else {
+        pipeline::nc::export_now(host, change)?
+    };
     let details = json!({
         "groups": export.envelope.count(),
         "file": path,

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use pefo_core::disk::read_capped;
 use pefo_core::{Certname, Error, ErrorKind, Result};
+use pefo_nc::import::IdPolicy;
 use serde::{Deserialize, Serialize};
 
 pub use bandwidth::Bandwidth;
@@ -199,6 +200,16 @@ pub struct Classifier {
     /// Refuse an export that lost more than this share of groups.
     #[serde(default = "default_shrink")]
     pub max_shrink_percent: u8,
+    /// Which ids the imported groups have.
+    #[serde(default)]
+    pub ids: IdPolicy,
+    /// How often 'pefo run' asks the active's classifier whether something was changed, in seconds.
+    #[serde(default = "default_poll")]
+    pub poll_seconds: u32,
+}
+
+fn default_poll() -> u32 {
+    10
 }
 
 fn default_shrink() -> u8 {
@@ -383,6 +394,9 @@ impl Config {
             }
             if classifier.max_shrink_percent > 100 {
                 return bad("classifier.max_shrink_percent is above 100".to_owned());
+            }
+            if classifier.poll_seconds == 0 {
+                return bad("classifier.poll_seconds = 0 would never stop asking".to_owned());
             }
         }
         self.services.validate()?;

@@ -55,6 +55,7 @@ pub fn check(host: &Host, dataset: &DataSet) -> Result<()> {
             ),
         )
         .hint(match dataset {
+            DataSet::Classifier => "to follow the active again: 'pefo nc restore --accept rolled-back'",
             DataSet::Database(_) => "to follow the active again: 'pefo db restore --accept rolled-back'",
             _ => "to follow the active again: stop 'pefo ca watch' here, then run 'pefo ca apply --accept rolled-back'",
         })),

@@ -47,7 +47,7 @@ pub(super) fn run(host: &Host) -> Result<Report> {
     let _lock = host.lock("push-ca")?;
     // What a push had kept is overtaken: the watch begins with what each peer has.
     Kept::of(host, &DataSet::Ca).clear();
-    let mut course = Course::default();
+    let mut course = Course::of_ca();
     let mut has_watched = false;
     loop {
         let ended = watch(&active, &mut course, &mut has_watched);

@@ -45,7 +45,7 @@ impl Line<'_> {
     /// Until it is over.
     pub(super) fn run(&self) {
         let mut known = Known::new(self.peer.certname.clone(), self.begins.1);
-        let mut course = Course::default();
+        let mut course = Course::of_ca();
         let purpose = Purpose::of(&DataSet::Ca);
         let dial = || {
             push::connect_until(

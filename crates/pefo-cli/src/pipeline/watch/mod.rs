@@ -1,4 +1,4 @@
-//! `pefo ca watch`: what cron's push and apply do every few minutes, in milliseconds and for as long as it
+//! `pefo ca watch`, and `pefo run`, which watches the classifier too: what cron's push and apply do every few minutes, in milliseconds and for as long as it
 //! runs.
 //!
 //! On the active ([`active`]) hints from inotify become batches, and one thread for each peer sends them
@@ -9,13 +9,17 @@
 mod active;
 mod arrivals;
 mod child;
+mod classifier;
 mod known;
 mod line;
 mod outbox;
+mod pace;
 mod passive;
 
 use std::time::Duration;
 
+use pefo_core::cancel::Cancel;
+use pefo_core::clock::Timestamp;
 use pefo_core::generation::{DataSet, Position};
 use pefo_core::reign::Role;
 use pefo_core::run::{Outcome, RunRecord};
@@ -46,13 +50,48 @@ pub fn run(host: &Host) -> Result<Report> {
     }
 }
 
+/// Watches all there is to watch until it is stopped: the CA, and the classifier ([`classifier`]) where one is
+/// configured.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_all(host: &Host) -> Result<Report> {
+    let (station, _) = host.station()?;
+    let cancel = Cancel::new();
+    std::thread::scope(|scope| {
+        if let Some(settings) = &host.config.classifier {
+            let poll = Duration::from_secs(settings.poll_seconds.into());
+            let cancel = &cancel;
+            scope.spawn(move || classifier::run(host, station.role, poll, cancel));
+        }
+        let ended = run(host);
+        cancel.cancel();
+        ended
+    })
+}
+
 /// Leaves a run record where how it goes has changed: thousands of events are not thousands of runs.
-#[derive(Default)]
 struct Course {
+    command: &'static str,
+    dataset: DataSet,
     last: Option<(Outcome, Option<String>)>,
 }
 
 impl Course {
+    /// Of what `command` does for a data set; nothing is known yet.
+    fn of(command: &'static str, dataset: DataSet) -> Self {
+        Self {
+            command,
+            dataset,
+            last: None,
+        }
+    }
+
+    /// Of the CA's watch.
+    fn of_ca() -> Self {
+        Self::of("ca watch", DataSet::Ca)
+    }
+
     /// Notes that it goes well again, where it did not.
     fn goes_on(&mut self, host: &Host) {
         if matches!(&self.last, Some((_, Some(_)))) {
@@ -62,18 +101,31 @@ impl Course {
 
     fn note(&mut self, host: &Host, position: Option<Position>, error: Option<&Error>) {
         let outcome = error.map_or(Outcome::Ok, |error| outcome_of(error.kind()));
-        let error = error.map(ToString::to_string);
-        if self.last.as_ref() == Some(&(outcome, error.clone())) {
-            return;
+        let course = (outcome, error.map(ToString::to_string));
+        if self.last.as_ref() != Some(&course) {
+            self.record(host, host.clock.now(), position, course);
         }
-        let now = host.clock.now();
+    }
+
+    /// Notes a run that did something and went well.
+    fn ran(&mut self, host: &Host, began: Timestamp, position: Option<Position>) {
+        self.record(host, began, position, (Outcome::Ok, None));
+    }
+
+    fn record(
+        &mut self,
+        host: &Host,
+        began: Timestamp,
+        position: Option<Position>,
+        (outcome, error): (Outcome, Option<String>),
+    ) {
         let record = RunRecord {
             format: 1,
-            command: "ca watch".to_owned(),
-            dataset: Some(DataSet::Ca),
+            command: self.command.to_owned(),
+            dataset: Some(self.dataset.clone()),
             position,
-            began: now,
-            ended: now,
+            began,
+            ended: host.clock.now(),
             outcome,
             error: error.clone(),
             accepted: std::collections::BTreeSet::new(),

@@ -91,7 +91,7 @@ impl<'a> Follower<'a> {
             problem: None,
             stuck: None,
             compared: None,
-            course: Course::default(),
+            course: Course::of_ca(),
         }
     }
 

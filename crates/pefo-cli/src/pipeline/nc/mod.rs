@@ -1,6 +1,10 @@
 //! The classifier: what pefo-nc's export sends, and how its import plan is reached from a verified
 //! generation.
 
+mod copies;
+mod rollback;
+mod seen;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -9,6 +13,7 @@ use pefo_core::generation::Verified;
 use pefo_core::generation::outgoing::{Description, Item};
 use pefo_core::sealing::Recipient;
 use pefo_core::{Certname, Error, ErrorKind, RelPath, Result};
+use pefo_nc::client::GroupsAnswer;
 use pefo_nc::client::{ClientOptions, Credentials};
 use pefo_nc::export::{Export, ExportPolicy, export};
 use pefo_nc::import::{self, ImportPlan, ImportPolicy, Target};
@@ -22,6 +27,9 @@ use super::push::Collected;
 use crate::arguments::Change;
 use crate::config::Classifier;
 use crate::host::Host;
+
+pub use rollback::run as roll_back;
+pub use seen::is_unchanged;
 
 const FILE: &str = "groups.json";
 /// The largest export that is read back.
@@ -92,7 +100,23 @@ pub fn last_export(host: &Host) -> Result<Option<Envelope>> {
 /// # Errors
 /// What the server or the gate says.
 pub fn export_now(host: &Host, change: &Change) -> Result<Export> {
-    let tree = block_on(client(host)?.groups())?;
+    let answer = block_on(client(host)?.groups_answer())?;
+    export_of(host, &answer, change)
+}
+
+/// Exports only where something was changed since the last good export; `None` where nothing was.
+///
+/// # Errors
+/// As [`export_now`].
+pub fn export_if_changed(host: &Host, change: &Change) -> Result<Option<Export>> {
+    let answer = block_on(client(host)?.groups_answer())?;
+    if seen::is_that(host, &answer)? {
+        return Ok(None);
+    }
+    export_of(host, &answer, change).map(|export| (!export.unchanged).then_some(export))
+}
+
+fn export_of(host: &Host, answer: &GroupsAnswer, change: &Change) -> Result<Export> {
     let policy = ExportPolicy::default()
         .max_shrink_percent(settings(host)?.max_shrink_percent)
         .accept(acceptances(change));
@@ -100,7 +124,7 @@ pub fn export_now(host: &Host, change: &Change) -> Result<Export> {
     let export = export(
         host.config.site.certname.clone(),
         host.clock.now(),
-        tree,
+        answer.tree()?,
         previous.as_ref(),
         &policy,
     )?;
@@ -110,6 +134,7 @@ pub fn export_now(host: &Host, change: &Change) -> Result<Export> {
             &export.bytes,
             &Attributes::mode(0o600),
         )?;
+        seen::note(host, answer)?;
     }
     Ok(export)
 }
@@ -152,35 +177,45 @@ pub fn apply(
     change: &Change,
     show_only: bool,
 ) -> Result<Applied> {
-    let envelope = Envelope::parse(&read_capped(
+    let envelope = envelope_of(verified)?;
+    let client = client(host)?;
+    let policy = import_policy(host, &envelope.source, change)?;
+    let plan = block_on(async { import::plan(&envelope, target(host, &client).await?, &policy) })?;
+    let before = verified.position().to_string();
+    carry_out(host, &client, &plan, &before, show_only)
+}
+
+fn envelope_of(verified: &Verified) -> Result<Envelope> {
+    Envelope::parse(&read_capped(
         &verified.files()?.join(FILE),
         MAX_EXPORT_BYTES,
-    )?)?;
-    let client = client(host)?;
-    let policy = policy(host, &envelope.source, change)?;
-    let plan: ImportPlan = block_on(async {
-        let tree = Tree::from_value(client.groups_value().await?);
-        let target = Target {
-            certname: host.config.site.certname.clone(),
-            tree,
-            seen: host.clock.now(),
-        };
-        import::plan(&envelope, target, &policy)
-    })?;
-    let mut details = serde_json::to_value(&plan)
+    )?)
+}
+
+/// What this host's classifier holds, whole or not.
+async fn target(host: &Host, client: &ClassifierClient) -> Result<Target> {
+    Ok(Target {
+        certname: host.config.site.certname.clone(),
+        tree: Tree::from_value(client.groups_value().await?),
+        seen: host.clock.now(),
+    })
+}
+
+/// Carries a plan out unless it is only to be shown; `before` says what the copy that is kept comes before.
+fn carry_out(
+    host: &Host,
+    client: &ClassifierClient,
+    plan: &ImportPlan,
+    before: &str,
+    show_only: bool,
+) -> Result<Applied> {
+    let mut details = serde_json::to_value(plan)
         .map_err(|error| Error::invalid(format!("write the plan: {error}")))?;
     let text = plan.to_string();
     if !show_only {
-        let mut keep = |rollback: &Envelope| {
-            let name = format!("backups/nc-before-{}.json", verified.position());
-            host.disk.publish(
-                &host.state(&name),
-                &rollback.to_bytes()?,
-                &Attributes::mode(0o600),
-            )
-        };
+        let mut keep = |rollback: &Envelope| copies::keep(host, rollback, before);
         let report = block_on(async {
-            Ok(import::apply(&client, &plan, &import::ApplyOptions::default(), &mut keep).await)
+            Ok(import::apply(client, plan, &import::ApplyOptions::default(), &mut keep).await)
         })?;
         if let Some(details) = details.as_object_mut() {
             details.insert(
@@ -208,7 +243,7 @@ pub fn apply(
 }
 
 /// Which host becomes which: the configured map, or the source's certname to this host's.
-fn policy(host: &Host, source: &Certname, change: &Change) -> Result<ImportPolicy> {
+fn import_policy(host: &Host, source: &Certname, change: &Change) -> Result<ImportPolicy> {
     let settings = settings(host)?;
     let me = &host.config.site.certname;
     let map = if settings.map.is_empty() {
@@ -222,5 +257,6 @@ fn policy(host: &Host, source: &Certname, change: &Change) -> Result<ImportPolic
     }
     Ok(ImportPolicy::with_map(map)
         .transform(transform)
+        .ids(settings.ids)
         .accept(acceptances(change)))
 }

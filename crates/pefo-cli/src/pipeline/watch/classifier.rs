@@ -1,0 +1,170 @@
+//! The classifier's part of `pefo run`: a change on the active is at the passive within seconds.
+//!
+//! The active asks its classifier and looks at the bytes of the answer; only other bytes are exported and
+//! pushed. The passive imports what appears in the spool. Both go through the same gates as the commands, and
+//! neither ends because something went wrong: they wait longer and try again, and say so once.
+
+use std::time::Duration;
+
+use pefo_core::cancel::Cancel;
+use pefo_core::generation::spool;
+use pefo_core::generation::{Accepted, DataSet, Position};
+use pefo_core::reign::Role;
+use pefo_core::run::Outcome;
+use pefo_core::{Error, ErrorKind, Result};
+
+use super::arrivals::{Arrivals, Kind};
+use super::pace::Pace;
+use super::{Course, HEARTBEAT};
+use crate::arguments::Change;
+use crate::host::Host;
+use crate::outcome::Report;
+use crate::pipeline::push::PushOptions;
+use crate::pipeline::{apply, nc, push, received};
+
+/// A push is made after this long even where nothing was changed: a peer may ask for it to be sent again.
+const ANYWAY: Duration = Duration::from_secs(900);
+
+/// Keeps the classifier in step until stop is said or the reign ends; what ended it for good is logged.
+pub(super) fn run(host: &Host, role: Role, poll: Duration, cancel: &Cancel) {
+    let ended = match role {
+        Role::Active => active(host, poll, cancel),
+        Role::Passive => passive(host, cancel),
+    };
+    if let Err(error) = ended
+        && error.kind() != ErrorKind::Cancelled
+    {
+        tracing::error!(%error, "the classifier is not watched any more");
+    }
+}
+
+/// What a later round can not mend.
+fn is_over(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::WrongRole | ErrorKind::Fenced)
+}
+
+fn active(host: &Host, poll: Duration, cancel: &Cancel) -> Result<()> {
+    let (mut course, mut pace) = (
+        Course::of("nc push", DataSet::Classifier),
+        Pace::every(poll),
+    );
+    // When every peer was last known to have all there is.
+    let mut in_step: Option<Duration> = None;
+    loop {
+        let began = host.clock.monotonic();
+        let is_due = in_step.is_none_or(|at| began.saturating_sub(at) >= ANYWAY);
+        let ended = if is_due {
+            Ok(false)
+        } else {
+            nc::is_unchanged(host)
+        };
+        let ended = match ended {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                in_step = None;
+                send(host, &mut course).inspect(|()| in_step = Some(began))
+            }
+            Err(error) => Err(error),
+        };
+        match &ended {
+            Err(error) if is_over(error) => return ended,
+            // Somebody else does it just now; whether it went well is seen the next time.
+            Err(error) if error.kind() == ErrorKind::Locked => {
+                cancel.wait(&*host.clock, poll)?;
+                continue;
+            }
+            Err(error) => tracing::warn!(%error, "the classifier's groups are not sent"),
+            Ok(()) => {}
+        }
+        course.note(host, None, ended.as_ref().err());
+        let took = host.clock.monotonic().saturating_sub(began);
+        cancel.wait(&*host.clock, pace.wait(ended.is_ok(), took))?;
+    }
+}
+
+fn send(host: &Host, course: &mut Course) -> Result<()> {
+    let began = host.clock.now();
+    let report = push::run(
+        host,
+        &DataSet::Classifier,
+        &Change::default(),
+        PushOptions::default(),
+    )?;
+    tell(host, course, began, report)
+}
+
+/// Leaves a record of a run that did something; gives what it left undone.
+fn tell(
+    host: &Host,
+    course: &mut Course,
+    began: pefo_core::clock::Timestamp,
+    report: Report,
+) -> Result<()> {
+    let position = report.details["generation"]
+        .as_str()
+        .and_then(|text| text.parse::<Position>().ok());
+    if report.outcome == Outcome::Ok {
+        course.ran(host, began, position);
+    }
+    report.errors.into_iter().next().map_or(Ok(()), Err)
+}
+
+fn passive(host: &Host, cancel: &Cancel) -> Result<()> {
+    let dataset = DataSet::Classifier;
+    let spool_dir = &host.config.site.spool_dir;
+    let place = spool::dataset_dir(spool_dir, &dataset);
+    let mut arrivals = Arrivals::start(spool_dir, vec![(Kind::Generations, place)])?;
+    let (mut course, mut pace) = (Course::of("nc restore", dataset), Pace::every(HEARTBEAT));
+    // What was refused or failed is tried again after a while, or at once where something newer came.
+    let mut failed: Option<(Position, Duration)> = None;
+    loop {
+        let began = host.clock.monotonic();
+        let ended = match next(host) {
+            Ok(Some(position)) => {
+                let waits = failed.is_some_and(|(at, until)| at == position && began < until);
+                if waits {
+                    None
+                } else {
+                    Some((position, restore(host, &mut course)))
+                }
+            }
+            Ok(None) => None,
+            Err(error) => return Err(error),
+        };
+        if let Some((position, ended)) = ended {
+            match &ended {
+                Err(error) if is_over(error) => return ended,
+                Err(error) => {
+                    tracing::warn!(%error, %position, "what was received is not imported")
+                }
+                Ok(()) => {}
+            }
+            course.note(host, Some(position), ended.as_ref().err());
+            let now = host.clock.monotonic();
+            let wait = pace.wait(ended.is_ok(), now.saturating_sub(began));
+            failed = ended.is_err().then_some((position, now + wait));
+        }
+        cancel.check()?;
+        arrivals.wait(HEARTBEAT)?;
+        cancel.check()?;
+    }
+}
+
+/// What is in the spool, or was accepted, and is not imported yet.
+fn next(host: &Host) -> Result<Option<Position>> {
+    let dataset = DataSet::Classifier;
+    let accepted = Accepted::load(&host.record_path("accepted", &dataset))?;
+    let position = accepted.as_ref().map(|accepted| accepted.position);
+    let newer = match received::spool_dir(host, &dataset)? {
+        Some(dir) => received::next(&dir, position)?.map(|(position, _)| position),
+        None => None,
+    };
+    let is_applied = accepted.is_none_or(|accepted| accepted.applied == Some(accepted.position));
+    Ok(newer.or(position.filter(|_| !is_applied)))
+}
+
+fn restore(host: &Host, course: &mut Course) -> Result<()> {
+    let began = host.clock.now();
+    let report = apply::run(host, &DataSet::Classifier, &Change::default())?;
+    tell(host, course, began, report)
+}
