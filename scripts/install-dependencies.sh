@@ -8,7 +8,7 @@
 # a host that already has a Puppet CA.
 set -eu
 
-packages="build-essential pkg-config libssl-dev openssh-server openssh-client openssl curl rsync \
+packages="build-essential pkg-config libssl-dev openssh-server openssh-client openssl curl jq rsync \
 acl e2fsprogs iproute2 mount util-linux postgresql postgresql-contrib puppetserver puppet-agent"
 
 say() { printf 'dependencies: %s\n' "$*"; }

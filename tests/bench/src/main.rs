@@ -10,6 +10,7 @@
 //! `docs/benchmarks.md` says what each row does and how another is added.
 
 mod arguments;
+mod classifiers;
 mod compare;
 mod data;
 mod databases;

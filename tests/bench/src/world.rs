@@ -27,6 +27,7 @@ use crate::ssh::Ssh;
 /// Everything a row may use.
 pub(crate) struct World {
     mirror: PathBuf,
+    examples: PathBuf,
     ledger: PathBuf,
     work: PathBuf,
     databases: OnceCell<Databases>,
@@ -53,9 +54,11 @@ impl World {
         }
         remove(&work)?;
         std::fs::create_dir(&work).map_err(|error| Error::io("make", &work, error))?;
-        let built = || release.join("examples/tree_mirror");
+        let examples = release.join("examples");
+        let built = || examples.join("tree_mirror");
         Ok(Self {
             mirror: mirror.map_or_else(built, Path::to_owned),
+            examples,
             ledger: target.join("bench.json"),
             work,
             databases: OnceCell::new(),
@@ -81,6 +84,19 @@ impl World {
         Err(Error::new(ErrorKind::NotFound, message).hint(
             "'make bench' builds it; by hand: cargo build --release -p pefo-transport --examples",
         ))
+    }
+
+    /// One of the examples, as an embedder would build it.
+    ///
+    /// # Errors
+    /// A program that is not built.
+    pub(crate) fn example(&self, name: &str) -> Result<PathBuf> {
+        let path = self.examples.join(name);
+        if path.is_file() {
+            return Ok(path);
+        }
+        let message = format!("there is no {}", path.display());
+        Err(Error::new(ErrorKind::NotFound, message).hint("'make bench' builds it"))
     }
 
     /// An empty directory in the playground, gone when the row lets go of it.

@@ -3,16 +3,23 @@
 mod ca;
 mod db;
 mod delta;
+mod nc;
 mod tree;
 
 use crate::row::Row;
 
 /// Every row, in the order of the report.
 pub(crate) fn all() -> Vec<Row> {
-    [tree::rows(), delta::rows(), ca::rows(), db::rows()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        tree::rows(),
+        delta::rows(),
+        ca::rows(),
+        db::rows(),
+        nc::rows(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 #[cfg(test)]

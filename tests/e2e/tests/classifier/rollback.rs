@@ -55,7 +55,12 @@ fn a_generation_of_the_store_is_imported_as_it_was_past_the_same_gates() {
         return;
     };
     let b = &pair.b;
-    let error = fails_as(b, &["nc", "rollback", "00000001-000000000099"], 1, "not_found");
+    let error = fails_as(
+        b,
+        &["nc", "rollback", "00000001-000000000099"],
+        1,
+        "not_found",
+    );
     assert!(
         error["hint"].as_str().unwrap().contains(&first),
         "{error:#}"
