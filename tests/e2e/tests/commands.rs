@@ -21,7 +21,7 @@ const NAME: &str = "pe-rbac";
 
 /// Every command that is not hidden, a command line that it accepts, what its help must mention, and
 /// whether it changes state.
-const COMMANDS: [(&str, &str, &str, bool); 28] = [
+const COMMANDS: [(&str, &str, &str, bool); 30] = [
     ("init active", "", "pairing line for the passive", true),
     ("init passive", "--join LINE", "passive of an active", true),
     ("check", "", "can do its part", false),
@@ -38,6 +38,7 @@ const COMMANDS: [(&str, &str, &str, bool); 28] = [
     ("nc push", "", "send to every peer", true),
     ("nc diff", "", "would change", false),
     ("nc restore", "", "import gate", true),
+    ("nc rollback", "00000001-000000000001", "older generation", true),
     ("db dump", "", "dump databases", true),
     ("db push", "", "send to every peer", true),
     ("db restore", "", "shadow", true),
@@ -47,6 +48,7 @@ const COMMANDS: [(&str, &str, &str, bool); 28] = [
     ("db list", "", "server's databases", false),
     ("push", "", "every peer", true),
     ("apply", "", "verify and apply", true),
+    ("run", "", "in one process", false),
     ("status", "", "age of each data set", false),
     ("schedule print", "", "this host's role", false),
     ("receive", "", "forced command", false),
@@ -62,9 +64,10 @@ const ACTIVES: [&str; 7] = [
     "db push",
     "push",
 ];
-const PASSIVES: [&str; 6] = [
+const PASSIVES: [&str; 7] = [
     "ca apply",
     "nc restore",
+    "nc rollback",
     "db restore",
     "db rollback",
     "db drill",
