@@ -1,17 +1,25 @@
 //! The classifier double itself answers as the product's API is documented.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod common;
-
-use common::{PASSIVE, captured_passive, passive};
-use pefo_testkit::classifier::ClassifierDouble;
+use pefo_testkit::classifier::{ClassifierDouble, Options};
 use reqwest::{Client, Method};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 
 const WEB: &str = "fc500c43-5065-469b-91fc-37ed0e500e81";
+
+const PASSIVE: &str = "master2.puppet.vm";
+
+fn captured_passive() -> Vec<Value> {
+    serde_json::from_str(include_str!(
+        "../fixtures/classifier/ncio_groups_transformed_master2.json"
+    ))
+    .unwrap()
+}
+
+fn passive() -> ClassifierDouble {
+    ClassifierDouble::start(Options::default().allow(PASSIVE).groups(captured_passive()))
+}
 
 /// A plain HTTP client, so that nothing of the crate under test stands between.
 struct Plain {
