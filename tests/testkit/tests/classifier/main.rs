@@ -6,6 +6,7 @@
 //! | `groups`, `inheritance`, `pins`, `imports`, `classes` | each call of the API, its success and its errors |
 //! | `entry` | who is let in, and how a request has to look |
 //! | `faults` | each fault, as a client meets it |
+//! | `properties` | what is put in is what is read back, for groups of every kind |
 //!
 //! Two of the public examples are not served, because the double does not classify nodes: the check-ins
 //! of `GET /v1/nodes` (puppetlabs/scooter: spec/scooter/httpdispatchers/classifier/classifier_spec.rb)
@@ -23,3 +24,4 @@ mod imports;
 mod inheritance;
 mod pins;
 mod plain;
+mod properties;
