@@ -12,6 +12,8 @@
 //! check-ins of `/v1/nodes`, rules translated for PuppetDB) is not: a double that evaluated rules would
 //! be a second classifier to test. Such requests are answered as any unknown one, 404.
 //!
+//! The program `pefo-classifier-double` runs one on the command line; see `docs/testing.md`.
+//!
 //! ```no_run
 //! use pefo_testkit::classifier::{ClassifierDouble, Fault, Injection, Options, Route};
 //!
@@ -32,6 +34,7 @@ mod catalogue;
 mod check;
 mod family;
 mod fault;
+mod fault_name;
 mod large;
 mod pki;
 mod refusal;
@@ -47,6 +50,7 @@ use serde_json::{Map, Value, json};
 
 pub use behaviour::Behaviour;
 pub use fault::{Fault, Injection, Route};
+pub use fault_name::BadInjection;
 pub use large::large_hierarchy;
 pub use pki::{ClientPem, Pki, ServerName};
 use state::State;

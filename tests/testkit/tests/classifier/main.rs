@@ -7,6 +7,7 @@
 //! | `entry` | who is let in, and how a request has to look |
 //! | `faults` | each fault, as a client meets it |
 //! | `properties` | what is put in is what is read back, for groups of every kind |
+//! | `program` | `pefo-classifier-double` |
 //!
 //! Two of the public examples are not served, because the double does not classify nodes: the check-ins
 //! of `GET /v1/nodes` (puppetlabs/scooter: spec/scooter/httpdispatchers/classifier/classifier_spec.rb)
@@ -24,4 +25,5 @@ mod imports;
 mod inheritance;
 mod pins;
 mod plain;
+mod program;
 mod properties;
