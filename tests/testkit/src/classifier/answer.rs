@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use axum::http::{Response, StatusCode};
 use hyper::body::{Bytes, Frame};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub(crate) type Answer = Response<Body>;
 
@@ -31,13 +31,6 @@ pub(crate) fn json(status: u16, value: &Value) -> Answer {
         status,
         &[(CONTENT_TYPE, "application/json".to_owned())],
         Body::from(value.to_string()),
-    )
-}
-
-pub(crate) fn error(status: u16, kind: &str, msg: &str, details: Value) -> Answer {
-    json(
-        status,
-        &json!({"kind": kind, "msg": msg, "details": details}),
     )
 }
 

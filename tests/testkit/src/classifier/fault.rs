@@ -10,8 +10,13 @@ pub enum Fault {
     Unauthenticated,
     /// 403.
     PermissionDenied,
-    /// 500 with an error report; nothing happens.
+    /// 500 with an error report (`application-error`); nothing happens.
     ServerError,
+    /// 500 with `database-corruption`; nothing happens.
+    DatabaseCorruption,
+    /// 500 with `unexpected-response`: the master gave the classifier no classes. Nothing is read, and
+    /// the environments say that their last reading failed.
+    UnexpectedResponse,
     /// 200 with a page of HTML; nothing happens.
     Html,
     /// 200 with an error report; nothing happens.
@@ -56,10 +61,18 @@ pub enum Route {
     Classes,
     /// `GET /v1/environments`.
     Environments,
+    /// `POST /v1/groups`.
+    Create,
+    /// Whatever is asked of `/v1/groups/ID`.
+    Group,
+    /// `POST /v1/validate/group`.
+    Validate,
+    /// `GET /v1/last-class-update`.
+    LastClassUpdate,
 }
 
 /// A fault on some requests.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Injection {
     pub(crate) fault: Fault,
     route: Route,
@@ -80,6 +93,7 @@ impl Injection {
             | Fault::ImportDropsGroup
             | Fault::ImportPartly
             | Fault::ImportIgnored => Route::Import,
+            Fault::UnexpectedResponse => Route::UpdateClasses,
             _ => Route::Any,
         };
         Self {
@@ -133,6 +147,10 @@ impl Route {
             ("POST", "/v1/update-classes") => Self::UpdateClasses,
             ("GET", "/v1/classes") => Self::Classes,
             ("GET", "/v1/environments") => Self::Environments,
+            ("POST", "/v1/groups") => Self::Create,
+            (_, path) if path.starts_with("/v1/groups/") => Self::Group,
+            ("POST", "/v1/validate/group") => Self::Validate,
+            ("GET", "/v1/last-class-update") => Self::LastClassUpdate,
             _ => Self::Any,
         }
     }

@@ -4,9 +4,15 @@
 //! It speaks `https://localhost:PORT/classifier-api/v1` over mutual TLS on a thread and a runtime of
 //! its own, and is gone on drop. Clients are let in by a certificate whose CN is on the allow-list,
 //! or by an RBAC token; errors have the documented status, kind and details. Groups live in memory:
-//! what is imported is what is read back, unless a [`Fault`] says otherwise.
+//! what is imported is what is read back, unless a [`Fault`] says otherwise. Times are the double's
+//! own and the same in every run.
 //!
-//! What the product's documentation leaves open is a switch in [`Behaviour`].
+//! What the product's documentation leaves open is a switch in [`Behaviour`]. The API is there as far
+//! as groups, classes and environments go; how a node is classified (`/v1/classified/nodes`, the
+//! check-ins of `/v1/nodes`, rules translated for PuppetDB) is not: a double that evaluated rules would
+//! be a second classifier to test. Such requests are answered as any unknown one, 404.
+//!
+//! The program `pefo-classifier-double` runs one on the command line; see `docs/testing.md`.
 //!
 //! ```no_run
 //! use pefo_testkit::classifier::{ClassifierDouble, Fault, Injection, Options, Route};
@@ -23,11 +29,18 @@
 )]
 
 mod answer;
+mod behaviour;
+mod catalogue;
+mod check;
+mod family;
 mod fault;
-mod groups;
+mod fault_name;
 mod large;
 mod pki;
+mod refusal;
 mod routes;
+mod rule;
+mod schema;
 mod server;
 mod state;
 
@@ -35,7 +48,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value, json};
 
+pub use behaviour::Behaviour;
 pub use fault::{Fault, Injection, Route};
+pub use fault_name::BadInjection;
 pub use large::large_hierarchy;
 pub use pki::{ClientPem, Pki, ServerName};
 use state::State;
@@ -56,6 +71,11 @@ pub struct Options {
     pub pki: Option<Pki>,
     /// What its own server certificate says.
     pub server_name: ServerName,
+    /// The port of 127.0.0.1; 0 is any free one.
+    pub port: u16,
+    /// Whether it has never read classes from its master: it knows none, whatever is deployed, and
+    /// `last-class-update` is null until the first `update-classes`.
+    pub never_updated: bool,
 }
 
 /// What an RBAC token is good for.
@@ -68,33 +88,10 @@ pub enum Token {
     Expired,
     /// An administrator took it back.
     Revoked,
+    /// Its user was revoked.
+    OfRevokedUser,
     /// Its user may not edit groups.
     Powerless,
-}
-
-/// What the documentation leaves open, and settings of the real one.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Behaviour {
-    /// Whether configuration data is on; off, it is left out of answers and refused in imports.
-    pub config_data: bool,
-    /// Whether an import with missing classes is refused (422) rather than taken and marked.
-    pub strict_classes: bool,
-    /// Whether every change sets a new serial number and edit time.
-    pub serial_bump: bool,
-    /// Whether every `GET /v1/groups` has another order.
-    pub reordered: bool,
-}
-
-impl Default for Behaviour {
-    fn default() -> Self {
-        Self {
-            config_data: true,
-            strict_classes: false,
-            serial_bump: true,
-            reordered: false,
-        }
-    }
 }
 
 impl Options {
@@ -139,6 +136,20 @@ impl Options {
         self.server_name = name;
         self
     }
+
+    /// Listens on this port of 127.0.0.1; 0 is any free one.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// Has never read classes from its master.
+    #[must_use]
+    pub fn never_updated(mut self) -> Self {
+        self.never_updated = true;
+        self
+    }
 }
 
 /// One request, as it was seen.
@@ -178,24 +189,36 @@ impl Shared {
 }
 
 impl ClassifierDouble {
-    /// Starts a double on a free port of 127.0.0.1.
+    /// Starts a double on 127.0.0.1.
     ///
     /// # Panics
-    /// Where the certificates cannot be made or used, or no port can be bound.
+    /// Where the certificates cannot be made or used, or the port cannot be bound.
     pub fn start(options: Options) -> Self {
+        Self::try_start(options).expect("bind a port of 127.0.0.1")
+    }
+
+    /// Starts a double on 127.0.0.1, where its port is free.
+    ///
+    /// # Errors
+    /// Where the port cannot be bound.
+    ///
+    /// # Panics
+    /// Where the certificates cannot be made or used.
+    pub fn try_start(options: Options) -> std::io::Result<Self> {
         let pki = options
             .pki
             .clone()
             .unwrap_or_else(|| Pki::make(options.server_name));
+        let port = options.port;
         let shared = Arc::new(Shared {
             state: Mutex::new(State::new(options)),
         });
-        let server = server::Server::start(&pki, Arc::clone(&shared));
-        Self {
+        let server = server::Server::start(&pki, Arc::clone(&shared), port)?;
+        Ok(Self {
             shared,
             pki,
             server,
-        }
+        })
     }
 
     /// `https://localhost:PORT/classifier-api`.
@@ -211,6 +234,11 @@ impl ClassifierDouble {
     /// The CA's certificate.
     pub fn ca_pem(&self) -> &str {
         &self.pki.ca_pem
+    }
+
+    /// What it serves with.
+    pub fn pki(&self) -> &Pki {
+        &self.pki
     }
 
     /// A client certificate for this CN, signed by the double's own CA.
@@ -229,7 +257,7 @@ impl ClassifierDouble {
     /// Replaces the groups behind the API's back; their classes and environments are there.
     pub fn set_groups(&self, groups: Vec<Value>) {
         let mut state = self.shared.state();
-        state.deploy(&groups);
+        state.catalogue.deploy_for(&groups);
         state.read_classes();
         state.replace(groups.into_iter().filter_map(object).collect());
     }
@@ -237,13 +265,33 @@ impl ClassifierDouble {
     /// Puts the classes, parameters and environments that these groups use onto the master; the
     /// classifier sees them after the next `update-classes`.
     pub fn deploy_classes_of(&self, groups: &[Value]) {
-        self.shared.state().deploy(groups);
+        self.shared.state().catalogue.deploy_for(groups);
+    }
+
+    /// Puts classes onto the master, as `GET /v1/classes` would give them: a parameter of null is
+    /// required. The classifier sees them after the next `update-classes`.
+    pub fn deploy_classes(&self, classes: &[Value]) {
+        self.shared.state().catalogue.deploy(classes);
     }
 
     /// Takes a class off the master, in every environment; the classifier sees that after the next
     /// `update-classes`.
     pub fn undeploy_class(&self, class: &str) {
-        self.shared.state().undeploy(class);
+        self.shared.state().catalogue.undeploy(class);
+    }
+
+    /// Takes a parameter off a class, in every environment; the classifier sees that after the next
+    /// `update-classes`.
+    pub fn undeploy_parameter(&self, class: &str, parameter: &str) {
+        let mut state = self.shared.state();
+        state.catalogue.undeploy_parameter(class, parameter);
+    }
+
+    /// Shows only these groups and all below them, in the lists of `groups` and `group-children`: what
+    /// a user sees who may view these. Single groups are found all the same.
+    pub fn show_only<'a>(&self, ids: impl IntoIterator<Item = &'a str>) {
+        let ids = ids.into_iter().map(str::to_owned).collect();
+        self.shared.state().visible = Some(ids);
     }
 
     /// Changes what the documentation leaves open.

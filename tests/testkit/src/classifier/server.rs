@@ -33,11 +33,11 @@ pub(crate) struct Peer {
 }
 
 impl Server {
-    pub(crate) fn start(pki: &Pki, shared: Arc<Shared>) -> Self {
+    /// Port 0 is any free one.
+    pub(crate) fn start(pki: &Pki, shared: Arc<Shared>, port: u16) -> std::io::Result<Self> {
         let acceptor = TlsAcceptor::from(Arc::new(config(pki)));
         // Bound here, served there: callers may be inside a runtime of their own.
-        let listener =
-            StdListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind a port of 127.0.0.1");
+        let listener = StdListener::bind((Ipv4Addr::LOCALHOST, port))?;
         listener
             .set_nonblocking(true)
             .expect("a listener for tokio");
@@ -61,11 +61,11 @@ impl Server {
             .name("classifier-double".to_owned())
             .spawn(serve)
             .expect("a thread");
-        Self {
+        Ok(Self {
             port,
             stop: Some(stop),
             thread: Some(thread),
-        }
+        })
     }
 
     pub(crate) fn port(&self) -> u16 {

@@ -1,16 +1,21 @@
 //! What the classifier knows: groups, classes, environments, faults to come and requests gone by.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+use time::macros::format_description;
 
+use super::catalogue::Catalogue;
+use super::family::{self, Family};
 use super::{Behaviour, Injection, Options, Request, Token, object, root_group};
 
 pub(crate) const ROOT: &str = "00000000-0000-4000-8000-000000000000";
 
 pub(crate) type Object = Map<String, Value>;
-/// Parameters by class, by environment.
-type Classes = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
+
+/// 2026-01-01T00:00:00Z.
+const FIRST_SECOND: i64 = 1_767_225_600;
 
 #[derive(Debug)]
 pub(crate) struct State {
@@ -20,11 +25,12 @@ pub(crate) struct State {
     pub(crate) injections: Vec<Injection>,
     pub(crate) log: Vec<Request>,
     pub(crate) installed: usize,
+    pub(crate) catalogue: Catalogue,
     pub(crate) last_update: Option<String>,
+    /// The groups that are seen, together with all below them; `None` is everything.
+    pub(crate) visible: Option<BTreeSet<String>>,
     groups: Vec<Object>,
-    on_the_master: Classes,
-    known: Classes,
-    serial: u64,
+    seconds: i64,
     reads: usize,
     made: u32,
 }
@@ -43,105 +49,114 @@ impl State {
             injections: Vec::new(),
             log: Vec::new(),
             installed: 0,
+            catalogue: Catalogue::default(),
             last_update: None,
+            visible: None,
             groups: Vec::new(),
-            on_the_master: Classes::new(),
-            known: Classes::new(),
-            serial: 1,
+            seconds: 0,
             reads: 0,
             made: 0,
         };
-        state.deploy(&groups);
-        state.read_classes();
+        state.catalogue.deploy_for(&groups);
+        if !options.never_updated {
+            state.read_classes();
+        }
         state.groups = groups.into_iter().filter_map(object).collect();
+        for group in &mut state.groups {
+            group.shift_remove("deleted");
+        }
         state
     }
 
-    pub(crate) fn deploy(&mut self, groups: &[Value]) {
-        self.on_the_master
-            .entry("production".to_owned())
-            .or_default();
-        for group in groups {
-            let environment = group["environment"].as_str().unwrap_or("production");
-            let classes = self
-                .on_the_master
-                .entry(environment.to_owned())
-                .or_default();
-            for (class, parameters) in group["classes"].as_object().into_iter().flatten() {
-                let known = classes.entry(class.clone()).or_default();
-                known.extend(
-                    parameters
-                        .as_object()
-                        .into_iter()
-                        .flatten()
-                        .map(|(name, _)| name.clone()),
-                );
-            }
-        }
-    }
-
-    pub(crate) fn undeploy(&mut self, class: &str) {
-        self.on_the_master
-            .values_mut()
-            .for_each(|classes| drop(classes.remove(class)));
+    /// The time, which is the double's own: it goes on by a second whenever it is asked for, so that
+    /// nothing happens at the same time and every run has the same times.
+    fn now(&mut self) -> String {
+        self.seconds += 1;
+        OffsetDateTime::from_unix_timestamp(FIRST_SECOND + self.seconds)
+            .expect("a time of this century")
+            .format(format_description!(
+                "[year]-[month]-[day]T[hour]:[minute]:[second].000Z"
+            ))
+            .expect("a time as text")
     }
 
     pub(crate) fn read_classes(&mut self) {
-        self.known = self.on_the_master.clone();
-        self.last_update = Some("2026-01-01T00:00:00.000Z".to_owned());
+        self.catalogue.read();
+        self.last_update = Some(self.now());
+    }
+
+    /// Reads one environment's classes; `false` where the master does not have it.
+    pub(crate) fn read_classes_of(&mut self, environment: &str) -> bool {
+        let there = self.catalogue.read_one(environment);
+        if there {
+            self.last_update = Some(self.now());
+        }
+        there
     }
 
     pub(crate) fn groups(&self) -> &[Object] {
         &self.groups
     }
 
-    pub(crate) fn position(&self, id: &str) -> Option<usize> {
-        self.groups.iter().position(|group| group["id"] == id)
+    pub(crate) fn family(&self) -> Family<'_> {
+        Family::of(&self.groups)
     }
 
+    pub(crate) fn position(&self, id: &str) -> Option<usize> {
+        self.groups.iter().position(|group| family::id(group) == id)
+    }
+
+    pub(crate) fn group(&self, id: &str) -> Option<&Object> {
+        self.position(id).map(|at| &self.groups[at])
+    }
+
+    /// Installs other groups instead of all there were.
     pub(crate) fn replace(&mut self, groups: Vec<Object>) {
-        self.groups = groups;
-        for at in 0..self.groups.len() {
-            self.touch(at);
+        let old = std::mem::take(&mut self.groups);
+        let known = Family::of(&old);
+        for mut group in groups {
+            let before = known.get(family::id(&group)).and_then(serial);
+            let before = before.max(serial(&group));
+            self.touch(&mut group, before);
+            self.groups.push(group);
         }
     }
 
     /// Puts one group in, over the one with its id where there is one.
-    pub(crate) fn put(&mut self, group: Object) {
-        let at = self
-            .position(group["id"].as_str().unwrap_or_default())
-            .unwrap_or(self.groups.len());
-        if at == self.groups.len() {
-            self.groups.push(group)
-        } else {
-            self.groups[at] = group
+    pub(crate) fn put(&mut self, mut group: Object) {
+        match self.position(family::id(&group)) {
+            Some(at) => {
+                let before = serial(&self.groups[at]);
+                self.touch(&mut group, before);
+                self.groups[at] = group;
+            }
+            None => {
+                self.touch(&mut group, None);
+                self.groups.push(group);
+            }
         }
-        self.touch(at);
     }
 
     pub(crate) fn remove(&mut self, at: usize) {
         self.groups.remove(at);
     }
 
-    fn touch(&mut self, at: usize) {
-        let group = &mut self.groups[at];
+    /// What the classifier itself writes into a group that is changed, whatever the client sent.
+    fn touch(&mut self, group: &mut Object, serial_before: Option<u64>) {
         group.shift_remove("deleted");
         if self.behaviour.serial_bump {
-            self.serial += 1;
-            group.insert("serial_number".to_owned(), json!(self.serial));
-            group.insert(
-                "last_edited".to_owned(),
-                json!(format!("2026-01-01T00:00:{:02}.000Z", self.serial % 60)),
-            );
+            let serial = serial_before.map_or(1, |serial| serial + 1);
+            group.insert("serial_number".to_owned(), json!(serial));
+            group.insert("last_edited".to_owned(), json!(self.now()));
         }
     }
 
     /// Somebody changes a group at the console.
     pub(crate) fn meddle(&mut self) {
-        self.serial += 1;
-        let note = format!("edited at the console, {}", self.serial);
-        if let Some(group) = self.groups.last_mut() {
+        let note = format!("edited at the console, {}", self.now());
+        if let Some(mut group) = self.groups.last().cloned() {
             group.insert("description".to_owned(), json!(note));
+            self.put(group);
         }
     }
 
@@ -160,8 +175,18 @@ impl State {
     }
 
     /// The groups as the next `GET` shows them.
-    pub(crate) fn read(&mut self) -> Vec<Value> {
-        let mut groups = self.shown();
+    pub(crate) fn read(&mut self, inherited: bool) -> Vec<Value> {
+        let family = self.family();
+        let mut groups: Vec<Value> = self
+            .groups
+            .iter()
+            .filter(|group| self.sees(&family, group))
+            .map(|group| match inherited {
+                true => self.show(&family.with_inherited(group)),
+                false => self.show(group),
+            })
+            .map(Value::Object)
+            .collect();
         self.reads += 1;
         if self.behaviour.reordered {
             let half = (self.reads * 7) % groups.len().max(1);
@@ -171,80 +196,37 @@ impl State {
         groups
     }
 
+    /// Whether who asks may view a group: it, or an ancestor of it, was made visible.
+    pub(crate) fn sees(&self, family: &Family<'_>, group: &Object) -> bool {
+        self.visible.as_ref().is_none_or(|visible| {
+            let line = family
+                .get(family::id(group))
+                .map(|group| family.line(group));
+            line.into_iter()
+                .flatten()
+                .any(|group| visible.contains(family::id(group)))
+        })
+    }
+
     pub(crate) fn show(&self, group: &Object) -> Object {
         let mut shown = group.clone();
-        if shown.get("rule").is_some_and(Value::is_null) {
-            shown.shift_remove("rule");
-        }
-        if shown
-            .get("description")
-            .is_some_and(|text| text.is_null() || text == "")
-        {
-            shown.shift_remove("description");
+        let nothing = |value: &Value| value.is_null() || value == "";
+        for key in ["rule", "description"] {
+            if shown.get(key).is_some_and(nothing) {
+                shown.shift_remove(key);
+            }
         }
         if !self.behaviour.config_data {
             shown.shift_remove("config_data");
         }
-        let deleted = self.missing(group);
+        let deleted = self.catalogue.deleted(group);
         if !deleted.is_empty() {
             shown.insert("deleted".to_owned(), Value::Object(deleted));
         }
         shown
     }
+}
 
-    /// The classes and parameters of a group that the classifier does not know, in the shape of
-    /// `deleted`.
-    pub(crate) fn missing(&self, group: &Object) -> Object {
-        const MARK: &str = "puppetlabs.classifier/deleted";
-        let mut missing = Object::new();
-        let environment = group["environment"].as_str().unwrap_or_default();
-        // The product keeps no classes for this one: agents name the real environment themselves.
-        if environment == "agent-specified" {
-            return missing;
-        }
-        for (class, parameters) in group["classes"].as_object().into_iter().flatten() {
-            let Some(known) = self
-                .known
-                .get(environment)
-                .and_then(|classes| classes.get(class))
-            else {
-                missing.insert(class.clone(), json!({MARK: true}));
-                continue;
-            };
-            let unknown: Object = parameters
-                .as_object()
-                .into_iter()
-                .flatten()
-                .filter(|(name, _)| !known.contains(*name))
-                .map(|(name, value)| (name.clone(), json!({MARK: true, "value": value})))
-                .collect();
-            if !unknown.is_empty() {
-                let mut entry = Object::from_iter([(MARK.to_owned(), json!(false))]);
-                entry.extend(unknown);
-                missing.insert(class.clone(), Value::Object(entry));
-            }
-        }
-        missing
-    }
-
-    pub(crate) fn classes(&self) -> Value {
-        let class = |(environment, classes): (&String, &BTreeMap<String, BTreeSet<String>>)| {
-            let class = |(name, parameters): (&String, &BTreeSet<String>)| {
-                let parameters: Object = parameters
-                    .iter()
-                    .map(|name| (name.clone(), json!("undef")))
-                    .collect();
-                json!({"name": name, "environment": environment, "parameters": parameters})
-            };
-            classes.iter().map(class).collect::<Vec<_>>()
-        };
-        self.known.iter().flat_map(class).collect()
-    }
-
-    pub(crate) fn environments(&self) -> Value {
-        self.known
-            .keys()
-            .map(|name| json!({"name": name, "sync_succeeded": true}))
-            .collect()
-    }
+fn serial(group: &Object) -> Option<u64> {
+    group.get("serial_number").and_then(Value::as_u64)
 }
