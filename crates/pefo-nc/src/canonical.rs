@@ -20,7 +20,7 @@ use serde_json::{Map, Number, Value};
 use crate::model::{Group, Tree};
 
 /// Before the hashed bytes, so that no other hash of the project can be taken for this one.
-const DOMAIN: &[u8] = b"pefo classifier tree 1\n";
+const DOMAIN: &[u8] = b"pefo classifier tree 2\n";
 
 /// BLAKE3 of a tree's canonical form; equal for trees that mean the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -35,10 +35,7 @@ impl TreeDigest {
         let mut hasher = Hasher::default();
         hasher.update(DOMAIN);
         for group in groups {
-            let text = Value::Object(canonical_group(group)).to_string();
-            // Each group is preceded by its length, so that no two lists hash alike.
-            hasher.update(&(text.len() as u64).to_le_bytes());
-            hasher.update(text.as_bytes());
+            hasher.update(group.meaning().as_bytes());
         }
         Self(hasher.digest())
     }
@@ -70,21 +67,62 @@ pub fn equal(one: &Tree, other: &Tree) -> bool {
         && one.groups().iter().all(|group| {
             other
                 .get(group.id())
-                .is_some_and(|twin| canonical_group(group) == canonical_group(twin))
+                .is_some_and(|twin| group.meaning() == twin.meaning())
         })
 }
 
-/// The canonical form of one group.
-pub fn canonical_group(group: &Group) -> Map<String, Value> {
-    let mut keys: Vec<(&String, &Value)> = group
-        .object()
-        .iter()
-        .filter(|(key, value)| counts(key, value))
-        .collect();
-    keys.sort_unstable_by_key(|(key, _)| *key);
-    keys.into_iter()
-        .map(|(key, value)| (key.clone(), canonical_value(value)))
-        .collect()
+/// BLAKE3 of a group's canonical form.
+pub(crate) fn meaning(object: &Map<String, Value>) -> Digest {
+    let mut text = Vec::new();
+    write_object(
+        &mut text,
+        object.iter().filter(|(key, value)| counts(key, value)),
+    );
+    Digest::of(&text)
+}
+
+fn write_object<'a>(text: &mut Vec<u8>, entries: impl Iterator<Item = (&'a String, &'a Value)>) {
+    let mut entries: Vec<(&String, &Value)> = entries.collect();
+    entries.sort_unstable_by_key(|(key, _)| *key);
+    text.push(b'{');
+    for (at, (key, value)) in entries.into_iter().enumerate() {
+        if at > 0 {
+            text.push(b',');
+        }
+        write_string(text, key);
+        text.push(b':');
+        write_value(text, value);
+    }
+    text.push(b'}');
+}
+
+fn write_value(text: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::Object(object) => write_object(text, object.iter()),
+        Value::Array(items) => {
+            text.push(b'[');
+            for (at, item) in items.iter().enumerate() {
+                if at > 0 {
+                    text.push(b',');
+                }
+                write_value(text, item);
+            }
+            text.push(b']');
+        }
+        Value::Number(number) => match canonical_spelling(number) {
+            Some(spelled) => text.extend_from_slice(spelled.as_bytes()),
+            None => text.extend_from_slice(number.as_str().as_bytes()),
+        },
+        Value::String(string) => write_string(text, string),
+        Value::Bool(true) => text.extend_from_slice(b"true"),
+        Value::Bool(false) => text.extend_from_slice(b"false"),
+        Value::Null => text.extend_from_slice(b"null"),
+    }
+}
+
+fn write_string(text: &mut Vec<u8>, string: &str) {
+    // A string always prints, and a vector takes all.
+    drop(serde_json::to_writer(text, string));
 }
 
 pub(crate) fn counts(key: &str, value: &Value) -> bool {
@@ -117,15 +155,19 @@ pub(crate) fn canonical_value(value: &Value) -> Value {
     }
 }
 
-/// One spelling for each number, reached by moving the decimal point in the text.
-fn canonical_number(number: &Number) -> Number {
+/// One spelling for each number, reached by moving the decimal point in the text; `None` where it is spelled
+/// so.
+fn canonical_spelling(number: &Number) -> Option<String> {
     let text = number.as_str();
-    let spelled = if text.contains(['.', 'e', 'E']) {
+    if text.contains(['.', 'e', 'E']) {
         canonical_decimal(text)
     } else {
         (text == "-0").then(|| "0".to_owned())
-    };
-    spelled
+    }
+}
+
+fn canonical_number(number: &Number) -> Number {
+    canonical_spelling(number)
         .and_then(|text| text.parse().ok())
         .unwrap_or_else(|| number.clone())
 }
@@ -211,7 +253,7 @@ mod tests {
     #[test]
     fn a_digest_is_stable_across_releases() {
         let tree = Tree::from_value(json!([group(0, 0, "All Nodes")])).unwrap();
-        insta::assert_snapshot!(TreeDigest::of(&tree), @"b39d8c5c3526dd03d74fec6fb0a22b76f381e7fd1f5f8385e262564a30577453");
+        insta::assert_snapshot!(TreeDigest::of(&tree), @"a93d203bdec2d703252bc1d27a3b6d38d9d55b4cc2aa20eed60abb366ffa10d7");
         assert!("zz".parse::<TreeDigest>().is_err());
     }
 
@@ -226,6 +268,17 @@ mod tests {
         #[test]
         fn equal_digests_and_equal_trees_are_one_thing(one in testing::tree(), other in testing::tree()) {
             prop_assert_eq!(equal(&one, &other), TreeDigest::of(&one) == TreeDigest::of(&other));
+        }
+
+        #[test]
+        fn what_is_hashed_is_the_canonical_form(value in testing::value()) {
+            let hashed = |value: &Value| {
+                let mut text = Vec::new();
+                write_value(&mut text, value);
+                String::from_utf8(text).unwrap()
+            };
+            prop_assert_eq!(hashed(&value), hashed(&canonical_value(&value)));
+            prop_assert_eq!(serde_json::from_str::<Value>(&hashed(&value)).unwrap(), canonical_value(&value));
         }
 
         #[test]

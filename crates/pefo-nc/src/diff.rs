@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::canonical::{canonical_value, counts};
-use crate::model::{Group, GroupId, Tree, shorten};
+use crate::model::{Contents, Group, GroupId, Tree, shorten};
 
 /// How one tree differs from another.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -88,6 +88,7 @@ impl TreeDiff {
             .groups()
             .iter()
             .filter_map(|group| Some((group, new.get(group.id())?)))
+            .filter(|(before, after)| before.meaning() != after.meaning())
             .filter_map(|(before, after)| GroupChange::between(before, after))
             .collect();
         changed.sort_by_key(|change| change.id);
@@ -148,7 +149,7 @@ impl TreeDiff {
 
 impl GroupChange {
     fn between(before: &Group, after: &Group) -> Option<Self> {
-        let (mut old, mut new) = (fields(before), fields(after));
+        let (mut old, mut new) = (fields(&before.contents()), fields(&after.contents()));
         let names: BTreeSet<Field> = old.keys().chain(new.keys()).cloned().collect();
         let mut changes = Vec::new();
         for field in names {
@@ -171,7 +172,7 @@ impl GroupChange {
     }
 
     fn apply(&self, group: &Group) -> Result<Group> {
-        let mut object = group.object().clone();
+        let mut object = group.contents().into_object();
         for FieldChange { field, after, .. } in &self.fields {
             let after = after.as_ref();
             match field {
@@ -195,7 +196,7 @@ impl GroupChange {
                 }
             }
         }
-        Group::from_object(object).map_err(|problem| {
+        Group::from_object(&object).map_err(|problem| {
             Error::invalid(format!("group {:?} as changed: {problem}", self.name))
                 .with_source(problem)
         })
@@ -225,7 +226,7 @@ fn within(
 
 /// Every field of a group that counts, with its value as it came. A class without parameters is a field of its own, so
 /// that it is told from no class.
-fn fields(group: &Group) -> HashMap<Field, Value> {
+fn fields(group: &Contents) -> HashMap<Field, Value> {
     let mut fields = HashMap::new();
     for (key, value) in group
         .object()

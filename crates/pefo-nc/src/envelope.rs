@@ -9,7 +9,7 @@ use pefo_core::clock::Timestamp;
 use pefo_core::digest::Digest;
 use pefo_core::{Certname, Error, Result};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::canonical::TreeDigest;
 use crate::model::Tree;
@@ -49,7 +49,7 @@ struct Head {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Read {
+struct Read<'a> {
     #[serde(rename = "format")]
     _format: u32,
     source: Certname,
@@ -57,7 +57,8 @@ struct Read {
     count: usize,
     digest: TreeDigest,
     content: Digest,
-    groups: Value,
+    #[serde(borrow)]
+    groups: &'a RawValue,
 }
 
 impl Envelope {
@@ -121,16 +122,21 @@ impl Envelope {
             return Err(Error::refused("nc-envelope-format", message)
                 .hint("install the same release on both masters"));
         }
-        let read: Read = serde_json::from_slice(bytes)
-            .map_err(|error| damaged(error.to_string()).with_source(error))?;
-        let found = Digest::of(read.groups.to_string().as_bytes());
+        let not_json = |error: serde_json::Error| damaged(error.to_string()).with_source(error);
+        let read: Read<'_> = serde_json::from_slice(bytes).map_err(not_json)?;
+        let groups = read.groups.get().as_bytes();
+        let tree = Tree::read(groups).map_err(not_json)?;
+        let found = match &tree {
+            Ok(tree) => Digest::of(&tree.to_json()),
+            Err(_) => Digest::of(groups),
+        };
         if found != read.content {
             return Err(damaged(format!(
                 "its groups have digest {found}, it promises {}",
                 read.content
             )));
         }
-        let tree = Tree::from_value(read.groups)?;
+        let tree = tree?;
         if tree.len() != read.count {
             return Err(damaged(format!(
                 "it holds {} groups, it promises {}",
@@ -174,7 +180,7 @@ mod tests {
         let bytes = envelope().to_bytes().unwrap();
         assert_eq!(Envelope::parse(&bytes).unwrap(), envelope());
         let text = String::from_utf8(bytes).unwrap();
-        insta::assert_snapshot!(text.split(",\"groups\"").next().unwrap(), @r#"{"format":1,"source":"mastera.lab","time":"2023-11-14T22:13:20Z","count":12,"digest":"11bb7a8dab22df23cb247435c08bfcfd1114216ea2a070afaba37b26b0290df6","content":"2ed31910b1f21fc83f8f7430effba4fb042f28d6da0e80247acc8aabb2390493""#);
+        insta::assert_snapshot!(text.split(",\"groups\"").next().unwrap(), @r#"{"format":1,"source":"mastera.lab","time":"2023-11-14T22:13:20Z","count":12,"digest":"c66a8a1e9c26506fa3d6ee5cf456864ce610f5395e740eb4d83368582fa5c440","content":"2ed31910b1f21fc83f8f7430effba4fb042f28d6da0e80247acc8aabb2390493""#);
     }
 
     #[test]

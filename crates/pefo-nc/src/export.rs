@@ -12,7 +12,7 @@ use pefo_core::{Certname, Error, Result};
 
 use crate::accept::Acceptances;
 use crate::envelope::Envelope;
-use crate::model::Tree;
+use crate::model::{Group, Tree};
 
 /// Fewer groups than the last good export had, beyond [`ExportPolicy::max_shrink_percent`].
 pub const SHRINK: &str = "nc-shrink";
@@ -153,11 +153,7 @@ fn refusals(
                 .hint("check that the certificate or token sees all groups; accept nc-stock-group-gone where an upgrade removed them"),
         );
     }
-    let has_data = |tree: &Tree| {
-        tree.groups()
-            .iter()
-            .any(|group| group.config_data().next().is_some())
-    };
+    let has_data = |tree: &Tree| tree.groups().iter().any(Group::has_config_data);
     if has_data(&previous.tree) && !has_data(tree) {
         refusals.push(
             Error::refused(CONFIG_DATA_GONE, "the last good export had configuration data, this one has none")
@@ -170,7 +166,6 @@ fn refusals(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Group;
     use crate::testing::{self, group};
     use serde_json::{Value, json};
 

@@ -209,7 +209,7 @@ pub(crate) fn disguised(tree: &Tree, seed: u64) -> Tree {
     let mut groups: Vec<Group> = tree.groups().to_vec();
     shuffle(&mut groups, seed);
     let disguise = |group: Group| {
-        let mut keys: Vec<(String, Value)> = group.into_object().into_iter().collect();
+        let mut keys: Vec<(String, Value)> = group.contents().into_object().into_iter().collect();
         shuffle(&mut keys, seed ^ 7);
         let mut object: Map<String, Value> = keys.into_iter().collect();
         object.insert("serial_number".to_owned(), json!(seed));
@@ -226,7 +226,7 @@ pub(crate) fn disguised(tree: &Tree, seed: u64) -> Tree {
         ] {
             object.entry(key).or_insert(nothing);
         }
-        Group::from_object(object).unwrap()
+        Group::from_object(&object).unwrap()
     };
     Tree::from_groups(groups.into_iter().map(disguise).collect()).unwrap()
 }

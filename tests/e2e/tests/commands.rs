@@ -38,7 +38,12 @@ const COMMANDS: [(&str, &str, &str, bool); 30] = [
     ("nc push", "", "send to every peer", true),
     ("nc diff", "", "would change", false),
     ("nc restore", "", "import gate", true),
-    ("nc rollback", "00000001-000000000001", "older generation", true),
+    (
+        "nc rollback",
+        "00000001-000000000001",
+        "older generation",
+        true,
+    ),
     ("db dump", "", "dump databases", true),
     ("db push", "", "send to every peer", true),
     ("db restore", "", "shadow", true),

@@ -27,7 +27,7 @@ pub use failure::ServerError;
 use options::base_url;
 pub use options::{ClientOptions, Credentials};
 
-use crate::model::{Group, GroupId, Tree};
+use crate::model::{Finding, Group, GroupId, Tree, TreeError};
 
 /// The largest answer that is read: 256 MiB; 5,000 groups are about 5.
 const MAX_ANSWER_BYTES: usize = 256 << 20;
@@ -86,17 +86,22 @@ impl GroupsAnswer {
     /// # Errors
     /// `Protocol` where it is no array; the refusal `nc-tree-invalid` where the groups are not whole.
     pub fn tree(&self) -> Result<Tree> {
-        Ok(Tree::from_value(self.value()?)?)
+        Ok(self.checked()??)
     }
 
-    /// The array as it came.
+    /// The groups, or everything that is wrong with them: for a classifier that may be broken.
     ///
     /// # Errors
-    /// `Protocol` where it is none.
-    pub fn value(&self) -> Result<Value> {
-        match self.0.json("/v1/groups")? {
-            array @ Value::Array(_) => Ok(array),
-            other => Err(failure::not_an_array("/v1/groups", &other)),
+    /// `Protocol` where it is no array.
+    pub fn checked(&self) -> Result<Result<Tree, TreeError>> {
+        let body = &self.0.body;
+        let read =
+            Tree::read(body).map_err(|error| failure::not_json("/v1/groups", body, error))?;
+        match &read {
+            Err(error) if matches!(error.findings(), [Finding::NotAnArray(_)]) => Err(
+                failure::not_an_array("/v1/groups", &self.0.json("/v1/groups")?),
+            ),
+            _ => Ok(read),
         }
     }
 }
@@ -169,14 +174,6 @@ impl ClassifierClient {
         self.groups_answer().await?.tree()
     }
 
-    /// `GET /v1/groups`: the array as it came, for looking at a classifier whose tree may be broken.
-    ///
-    /// # Errors
-    /// As in the module's description.
-    pub async fn groups_value(&self) -> Result<Value> {
-        self.groups_answer().await?.value()
-    }
-
     /// `GET /v1/groups`, not yet parsed.
     ///
     /// # Errors
@@ -205,9 +202,7 @@ impl ClassifierClient {
     /// # Errors
     /// As in the module's description; `Invalid` where the classifier would not take it.
     pub async fn validate_group(&self, group: &Group) -> Result<()> {
-        let body = Value::Object(group.object().clone())
-            .to_string()
-            .into_bytes();
+        let body = group.to_json().as_bytes().to_vec();
         let call = self.call(Method::POST, &["v1", "validate", "group"]);
         let answer = self
             .send(Call {

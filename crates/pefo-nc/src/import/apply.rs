@@ -151,7 +151,8 @@ pub async fn apply(
     if let Err(error) = run.check_classes(&mut report).await {
         return report.ends(Holds::Old, Some(error));
     }
-    match client.groups_value().await.map(Tree::from_value) {
+    let answer = client.groups_answer().await;
+    match answer.and_then(|answer| answer.checked()) {
         Err(error) => {
             return report.ends(
                 Holds::Unknown,
@@ -287,8 +288,9 @@ impl Run<'_> {
     async fn look(&self, awaited: Option<Holds>) -> Seen {
         let deadline = Instant::now() + self.options.settle;
         loop {
-            let seen = match self.client.groups_value().await {
-                Ok(value) => self.classify(Tree::from_value(value).ok()),
+            let answer = self.client.groups_answer().await;
+            let seen = match answer.and_then(|answer| answer.checked()) {
+                Ok(read) => self.classify(read.ok()),
                 Err(error) => {
                     tracing::warn!(%error, "could not read the target back");
                     Seen {

@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(decided.changes.len(), 3);
         let master = tree.by_name("PE Master", "production").unwrap();
         assert_eq!(
-            master.object()["rule"],
+            master.contents().object()["rule"],
             json!(["=", "name", "a.lab"]),
             "ids only"
         );
@@ -286,7 +286,10 @@ mod tests {
         let decided = decided(source(), target, IdPolicy::KeepTargetInfrastructure).unwrap();
         let tree = decided.tree.unwrap();
         let master = tree.by_name("PE Master", "production").unwrap();
-        assert_eq!(master.object()["rule"], json!(["=", "name", "b.lab"]));
+        assert_eq!(
+            master.contents().object()["rule"],
+            json!(["=", "name", "b.lab"])
+        );
         assert!(tree.by_name("PE HA Replica", "production").is_some());
         assert!(
             tree.by_name("Of the target", "production").is_none(),
@@ -358,7 +361,7 @@ mod tests {
             tree in testing::tree(), own in testing::tree(), stock: Vec<prop::sample::Index>,
         ) {
             let named = |tree: &Tree, at: usize| {
-                let mut groups: Vec<Value> = tree.groups().iter().map(|group| Value::Object(group.object().clone())).collect();
+                let mut groups: Vec<Value> = tree.groups().iter().map(|group| Value::Object(group.contents().into_object())).collect();
                 for (index, name) in stock.iter().zip(["PE Master", "Production environment", "PE Console"]) {
                     let chosen = index.index(groups.len());
                     if chosen != at && groups[chosen]["parent"] != groups[chosen]["id"] {

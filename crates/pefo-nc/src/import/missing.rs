@@ -63,12 +63,14 @@ pub fn missing_references(
             continue;
         }
         if !environments.contains(environment) {
-            missing.push(reference(group, None, None));
+            missing.push(reference(group, None, None, false));
             continue;
         }
-        for (class, parameters) in group.classes() {
+        let contents = group.contents();
+        for (class, parameters) in contents.classes() {
             let Some(known) = classes.get(&(environment, class)) else {
-                missing.push(reference(group, Some(class), None));
+                let there_too = contents.is_marked_deleted(class, None);
+                missing.push(reference(group, Some(class), None, there_too));
                 continue;
             };
             // Where the server does not list parameters, nothing can be said about them.
@@ -76,20 +78,28 @@ pub fn missing_references(
                 continue;
             };
             let unknown = parameters.keys().filter(|name| !known.contains_key(*name));
-            missing.extend(unknown.map(|name| reference(group, Some(class), Some(name))));
+            missing.extend(unknown.map(|name| {
+                let there_too = contents.is_marked_deleted(class, Some(name));
+                reference(group, Some(class), Some(name), there_too)
+            }));
         }
     }
     missing
 }
 
-fn reference(group: &Group, class: Option<&str>, parameter: Option<&str>) -> MissingReference {
+fn reference(
+    group: &Group,
+    class: Option<&str>,
+    parameter: Option<&str>,
+    on_source_too: bool,
+) -> MissingReference {
     MissingReference {
         group: group.id(),
         group_name: group.name().to_owned(),
         environment: group.environment().to_owned(),
         class: class.map(str::to_owned),
         parameter: parameter.map(str::to_owned),
-        on_source_too: class.is_some_and(|class| group.is_marked_deleted(class, parameter)),
+        on_source_too,
     }
 }
 

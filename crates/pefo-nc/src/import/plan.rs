@@ -68,8 +68,7 @@ impl ImportPolicy {
 pub struct Target {
     /// The master whose classifier it is.
     pub certname: Certname,
-    /// Its groups: `Tree::from_value` of what [`groups_value`](crate::ClassifierClient::groups_value)
-    /// gave. A target that an import left broken can still be planned for.
+    /// Its groups, as [`GroupsAnswer::checked`](crate::client::GroupsAnswer::checked) gives them. A target that an import left broken can still be planned for.
     pub tree: Result<Tree, TreeError>,
     /// When they were read.
     pub seen: Timestamp,

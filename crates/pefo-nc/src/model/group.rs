@@ -1,9 +1,20 @@
-//! One group: the JSON object as it came, with typed ways in.
+//! One group: its JSON text as it came, who it is, and what it means.
+//!
+//! A classifier has thousands of groups, and a parsed group takes twenty times the bytes of its text. So a
+//! group is parsed once, when it is made, to be checked and digested; what is in it is parsed again by whoever
+//! wants to look ([`Group::contents`]).
 
+use std::fmt;
+use std::sync::Arc;
+
+use pefo_core::digest::Digest;
 use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{GroupId, Rule, RuleProblem};
+use super::GroupId;
+use super::contents::{Contents, GroupProblem, check};
+use crate::canonical::meaning;
 
 /// The groups a fresh installation brings, over the releases (2015 to 2021). Whether one of them is
 /// gone is the surest sign that an export saw less than there is.
@@ -32,34 +43,17 @@ pub const STOCK_GROUPS: &[&str] = &[
 ];
 
 /// A valid group. Unknown keys, their order and exact numbers are kept.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone)]
 pub struct Group {
     id: GroupId,
     parent: GroupId,
-    object: Map<String, Value>,
-}
-
-/// Why a value is not a group.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum GroupProblem {
-    /// It is something else than an object.
-    #[error("it is not an object")]
-    NotAnObject,
-    /// A key that every group has is missing.
-    #[error("{0:?} is missing")]
-    Missing(&'static str),
-    /// A key holds another type than the API documents.
-    #[error("{key:?} is not {expected}")]
-    Type {
-        /// The key.
-        key: String,
-        /// What it should be.
-        expected: &'static str,
-    },
-    /// The rule is malformed.
-    #[error("its rule is malformed: {0}")]
-    Rule(#[from] RuleProblem),
+    name: Arc<str>,
+    environment: Arc<str>,
+    has_config_data: bool,
+    /// Compact JSON, an object.
+    text: Arc<RawValue>,
+    /// Of its canonical form: equal for groups that mean the same.
+    meaning: Digest,
 }
 
 impl Group {
@@ -69,7 +63,7 @@ impl Group {
     /// [`GroupProblem`]: what the classifier itself would refuse to import.
     pub fn from_value(value: Value) -> Result<Self, GroupProblem> {
         match value {
-            Value::Object(object) => Self::from_object(object),
+            Value::Object(object) => Self::from_object(&object),
             _ => Err(GroupProblem::NotAnObject),
         }
     }
@@ -78,54 +72,62 @@ impl Group {
     ///
     /// # Errors
     /// As [`Group::from_value`].
-    pub fn from_object(object: Map<String, Value>) -> Result<Self, GroupProblem> {
-        for key in ["name", "environment"] {
-            match object.get(key) {
-                Some(Value::String(text)) if !text.is_empty() => {}
-                Some(_) => return Err(wrong(key, "a string that is not empty")),
-                None => return Err(GroupProblem::Missing(key)),
-            }
-        }
-        let id = uuid(&object, "id")?;
-        let parent = uuid(&object, "parent")?;
-        class_map(&object, "classes", true)?;
-        class_map(&object, "config_data", false)?;
-        match object.get("variables") {
-            None | Some(Value::Object(_) | Value::Null) => {}
-            Some(_) => return Err(wrong("variables", "an object")),
-        }
-        match object.get("environment_trumps") {
-            None | Some(Value::Bool(_)) => {}
-            Some(_) => return Err(wrong("environment_trumps", "a boolean")),
-        }
-        match object.get("description") {
-            None | Some(Value::String(_) | Value::Null) => {}
-            Some(_) => return Err(wrong("description", "a string")),
-        }
-        match object.get("rule") {
-            None | Some(Value::Null) => {}
-            Some(rule) => drop(Rule::from_value(rule)?),
-        }
-        Ok(Self { id, parent, object })
+    pub fn from_object(object: &Map<String, Value>) -> Result<Self, GroupProblem> {
+        let (id, parent) = check(object)?;
+        Ok(Self::of_checked(id, parent, object))
     }
 
-    /// The same group with other values: id and parent must be as they were, and every value must
-    /// keep its type.
-    pub(crate) fn with_values(&self, object: Map<String, Value>) -> Self {
+    fn of_checked(id: GroupId, parent: GroupId, object: &Map<String, Value>) -> Self {
+        let shared = |key: &str| {
+            object
+                .get(key)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .into()
+        };
+        // A map of values always prints.
+        let text = serde_json::value::to_raw_value(object).unwrap_or_default();
         Self {
-            id: self.id,
-            parent: self.parent,
-            object,
+            id,
+            parent,
+            name: shared("name"),
+            environment: shared("environment"),
+            has_config_data: object
+                .get("config_data")
+                .and_then(Value::as_object)
+                .is_some_and(|classes| !classes.is_empty()),
+            text: text.into(),
+            meaning: meaning(object),
         }
+    }
+
+    /// The same group with other values: id, parent, name and environment must be as they were, and every
+    /// value must keep its type.
+    pub(crate) fn with_values(&self, object: &Map<String, Value>) -> Self {
+        Self::of_checked(self.id, self.parent, object)
     }
 
     /// The same group under another id and another parent.
     pub(crate) fn with_ids(&self, id: GroupId, parent: GroupId) -> Self {
-        let mut object = self.object.clone();
+        if (id, parent) == (self.id, self.parent) {
+            return self.clone();
+        }
+        let mut object = self.contents().into_object();
         for (key, value) in [("id", id), ("parent", parent)] {
             object.insert(key.to_owned(), value.to_string().into());
         }
-        Self { id, parent, object }
+        Self::of_checked(id, parent, &object)
+    }
+
+    /// What is in it, parsed anew each time.
+    pub fn contents(&self) -> Contents {
+        // It was printed from an object that was checked.
+        Contents::of(serde_json::from_str(self.text.get()).unwrap_or_default())
+    }
+
+    /// The group as compact JSON.
+    pub fn to_json(&self) -> &str {
+        self.text.get()
     }
 
     /// Its id.
@@ -140,71 +142,22 @@ impl Group {
 
     /// Its name, unique within its environment.
     pub fn name(&self) -> &str {
-        self.text("name")
+        &self.name
     }
 
     /// Its environment.
     pub fn environment(&self) -> &str {
-        self.text("environment")
+        &self.environment
     }
 
-    /// Whether its environment overrides others'.
-    pub fn environment_trumps(&self) -> bool {
-        self.object
-            .get("environment_trumps")
-            .and_then(Value::as_bool)
-            .unwrap_or(false)
+    /// Whether it has configuration data (2017.3 and later).
+    pub fn has_config_data(&self) -> bool {
+        self.has_config_data
     }
 
-    /// Its description, where it has one that is not empty.
-    pub fn description(&self) -> Option<&str> {
-        self.object
-            .get("description")
-            .and_then(Value::as_str)
-            .filter(|text| !text.is_empty())
-    }
-
-    /// Its rule, where it has one; a group without matches no node.
-    pub fn rule(&self) -> Option<Rule> {
-        // Checked when the group was read.
-        self.object
-            .get("rule")
-            .and_then(|rule| Rule::from_value(rule).ok())
-    }
-
-    /// Its classes, each with an object of parameters.
-    pub fn classes(&self) -> impl Iterator<Item = (&str, &Map<String, Value>)> {
-        self.class_map("classes")
-    }
-
-    /// Its configuration data (2017.3 and later): by class, by parameter.
-    pub fn config_data(&self) -> impl Iterator<Item = (&str, &Map<String, Value>)> {
-        self.class_map("config_data")
-    }
-
-    /// Its variables.
-    pub fn variables(&self) -> Option<&Map<String, Value>> {
-        self.object.get("variables").and_then(Value::as_object)
-    }
-
-    /// Whether the classifier says that `class`, or that parameter of it, does not exist in the
-    /// group's environment (its `deleted` key).
-    pub fn is_marked_deleted(&self, class: &str, parameter: Option<&str>) -> bool {
-        let marked = |value: &Value| {
-            value
-                .get("puppetlabs.classifier/deleted")
-                .and_then(Value::as_bool)
-                == Some(true)
-        };
-        self.object
-            .get("deleted")
-            .and_then(|deleted| deleted.get(class))
-            .is_some_and(|entry| {
-                marked(entry)
-                    || parameter
-                        .and_then(|name| entry.get(name))
-                        .is_some_and(marked)
-            })
+    /// Names what it means: equal for two groups that do not differ in what counts.
+    pub(crate) fn meaning(&self) -> Digest {
+        self.meaning
     }
 
     /// Whether it is one of [`STOCK_GROUPS`], by name.
@@ -218,75 +171,23 @@ impl Group {
         // Patches are the site's business, though the product brings the group.
         self.is_stock() && self.name().starts_with("PE ") && self.name() != "PE Patch Management"
     }
+}
 
-    /// The object, whole.
-    pub fn object(&self) -> &Map<String, Value> {
-        &self.object
+impl PartialEq for Group {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_json() == other.to_json()
     }
+}
 
-    /// The object, whole, taken out.
-    pub fn into_object(self) -> Map<String, Value> {
-        self.object
-    }
-
-    fn text(&self, key: &str) -> &str {
-        self.object
-            .get(key)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    }
-
-    fn class_map(&self, key: &str) -> impl Iterator<Item = (&str, &Map<String, Value>)> {
-        let classes = self
-            .object
-            .get(key)
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten();
-        classes.filter_map(|(name, parameters)| Some((name.as_str(), parameters.as_object()?)))
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_json())
     }
 }
 
 impl Serialize for Group {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.object.serialize(serializer)
-    }
-}
-
-fn wrong(key: &str, expected: &'static str) -> GroupProblem {
-    GroupProblem::Type {
-        key: key.to_owned(),
-        expected,
-    }
-}
-
-fn uuid(object: &Map<String, Value>, key: &'static str) -> Result<GroupId, GroupProblem> {
-    match object.get(key) {
-        Some(Value::String(text)) => {
-            GroupId::parse(text).ok_or_else(|| wrong(key, "a lower-case UUID"))
-        }
-        Some(_) => Err(wrong(key, "a lower-case UUID")),
-        None => Err(GroupProblem::Missing(key)),
-    }
-}
-
-fn class_map(
-    object: &Map<String, Value>,
-    key: &'static str,
-    required: bool,
-) -> Result<(), GroupProblem> {
-    match object.get(key) {
-        Some(Value::Object(classes)) => match classes
-            .iter()
-            .find(|(_, parameters)| !parameters.is_object())
-        {
-            Some((class, _)) => Err(wrong(&format!("{key}/{class}"), "an object")),
-            None => Ok(()),
-        },
-        None if required => Err(GroupProblem::Missing(key)),
-        None => Ok(()),
-        Some(Value::Null) if !required => Ok(()),
-        Some(_) => Err(wrong(key, "an object")),
+        self.text.serialize(serializer)
     }
 }
 
@@ -308,6 +209,20 @@ mod tests {
         let text = r#"{"z":12345678901234567890123456789,"name":"n","id":"fc500c43-5065-469b-91fc-37ed0e500e81","parent":"00000000-0000-4000-8000-000000000000","environment":"e","classes":{"a":{"f":1.10,"big":9007199254740993,"e":null}}}"#;
         let group = Group::from_value(serde_json::from_str(text).unwrap()).unwrap();
         assert_eq!(serde_json::to_string(&group).unwrap(), text);
+    }
+
+    #[test]
+    fn what_is_in_a_group_is_read_however_deep_it_may_lie() {
+        let nested = |levels: usize| (0..levels).fold(json!(1), |value, _| json!([value]));
+        for (levels, is_taken) in [(3, true), (100, true), (119, false)] {
+            let mut group = valid();
+            group["variables"] = json!({ "v": nested(levels) });
+            let read = Group::from_value(group.clone());
+            assert_eq!(read.is_ok(), is_taken, "{levels}");
+            if let Ok(read) = read {
+                assert_eq!(Value::Object(read.contents().into_object()), group);
+            }
+        }
     }
 
     #[test]
@@ -375,9 +290,9 @@ mod tests {
         ))
         .unwrap();
         let group = Group::from_value(examples["spaceship_deleted"].clone()).unwrap();
-        assert!(group.is_marked_deleted("payload", None));
-        assert!(group.is_marked_deleted("payload", Some("mass")));
-        assert!(!group.is_marked_deleted("rocket", None));
-        assert!(group.is_marked_deleted("rocket", Some("stages")));
+        assert!(group.contents().is_marked_deleted("payload", None));
+        assert!(group.contents().is_marked_deleted("payload", Some("mass")));
+        assert!(!group.contents().is_marked_deleted("rocket", None));
+        assert!(group.contents().is_marked_deleted("rocket", Some("stages")));
     }
 }

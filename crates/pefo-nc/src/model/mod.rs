@@ -5,12 +5,14 @@
 //! target (ids, names, classes, the tree). Shapes follow the product's classifier API v1
 //! (`/classifier-api/v1/groups`).
 
+mod contents;
 mod group;
 mod id;
 mod rule;
 mod tree;
 
-pub use group::{Group, GroupProblem, STOCK_GROUPS};
+pub use contents::{Contents, GroupProblem};
+pub use group::{Group, STOCK_GROUPS};
 pub use id::GroupId;
 pub use rule::{Comparison, Operator, PathPart, Rule, RulePath, RuleProblem};
 pub(crate) use rule::{excerpt, shorten};

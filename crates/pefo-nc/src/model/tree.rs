@@ -10,6 +10,7 @@ use std::fmt;
 use pefo_core::{Error, Result};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::rule::excerpt;
 use super::{Group, GroupId, GroupProblem};
@@ -97,6 +98,12 @@ pub enum Finding {
     },
 }
 
+fn not_an_array(value: &Value) -> TreeError {
+    TreeError {
+        findings: vec![Finding::NotAnArray(excerpt(value))],
+    }
+}
+
 fn named(name: Option<&str>) -> String {
     name.map(|name| format!(" ({name:?})")).unwrap_or_default()
 }
@@ -137,21 +144,60 @@ impl From<TreeError> for Error {
 }
 
 impl Tree {
-    /// Checks the array that `GET /v1/groups` returns.
+    /// Checks the array that `GET /v1/groups` returns, as a value.
     ///
     /// # Errors
     /// [`TreeError`] with everything that is wrong.
     pub fn from_value(value: Value) -> Result<Self, TreeError> {
         let Value::Array(items) = value else {
-            return Err(TreeError {
-                findings: vec![Finding::NotAnArray(excerpt(&value))],
-            });
+            return Err(not_an_array(&value));
         };
-        let mut findings = Vec::new();
-        let mut groups = Vec::with_capacity(items.len());
-        for (index, item) in items.into_iter().enumerate() {
+        Self::of_read(items.into_iter().map(|item| {
             let name = item.get("name").and_then(Value::as_str).map(str::to_owned);
-            match Group::from_value(item) {
+            (name, Group::from_value(item))
+        }))
+    }
+
+    /// Reads the JSON text that `GET /v1/groups` returns, one group after the other: that of a classifier
+    /// whose groups may be no tree.
+    ///
+    /// # Errors
+    /// What is wrong with the JSON; within it, [`TreeError`] with everything that is wrong with the groups.
+    pub fn read(bytes: &[u8]) -> serde_json::Result<Result<Self, TreeError>> {
+        let items: Vec<&RawValue> = match serde_json::from_slice(bytes) {
+            Ok(items) => items,
+            Err(error) => {
+                let value: Value = serde_json::from_slice(bytes)?;
+                return match value {
+                    Value::Array(_) => Err(error),
+                    other => Ok(Err(not_an_array(&other))),
+                };
+            }
+        };
+        let mut broken = None;
+        let read =
+            items
+                .into_iter()
+                .map_while(|item| match serde_json::from_str::<Value>(item.get()) {
+                    Ok(item) => {
+                        let name = item.get("name").and_then(Value::as_str).map(str::to_owned);
+                        Some((name, Group::from_value(item)))
+                    }
+                    Err(error) => {
+                        broken = Some(error);
+                        None
+                    }
+                });
+        let tree = Self::of_read(read);
+        broken.map_or(Ok(tree), Err)
+    }
+
+    fn of_read(
+        items: impl Iterator<Item = (Option<String>, Result<Group, GroupProblem>)>,
+    ) -> Result<Self, TreeError> {
+        let (mut groups, mut findings) = (Vec::with_capacity(items.size_hint().0), Vec::new());
+        for (index, (name, item)) in items.enumerate() {
+            match item {
                 Ok(group) => groups.push(group),
                 Err(problem) => findings.push(Finding::InvalidGroup {
                     index,
@@ -176,10 +222,10 @@ impl Tree {
     /// # Errors
     /// `Invalid` where it is not JSON; a refusal `nc-tree-invalid` where it is not one whole tree.
     pub fn from_json(bytes: &[u8]) -> Result<Self> {
-        let value = serde_json::from_slice(bytes).map_err(|error| {
+        let read = Self::read(bytes).map_err(|error| {
             Error::invalid(format!("the groups are not JSON: {error}")).with_source(error)
         })?;
-        Ok(Self::from_value(value)?)
+        Ok(read?)
     }
 
     fn check(groups: Vec<Group>, mut findings: Vec<Finding>) -> Result<Self, TreeError> {
@@ -253,17 +299,24 @@ impl Tree {
 
     /// The groups as the compact JSON array that `POST /v1/import-hierarchy` takes.
     pub fn to_json(&self) -> Vec<u8> {
-        self.to_value().to_string().into_bytes()
+        let size: usize = self
+            .groups
+            .iter()
+            .map(|group| group.to_json().len() + 1)
+            .sum();
+        let mut json = Vec::with_capacity(size + 1);
+        for group in &self.groups {
+            json.push(if json.is_empty() { b'[' } else { b',' });
+            json.extend_from_slice(group.to_json().as_bytes());
+        }
+        json.push(b']');
+        json
     }
 
     /// The groups as a JSON array.
     pub fn to_value(&self) -> Value {
-        Value::Array(
-            self.groups
-                .iter()
-                .map(|group| Value::Object(group.object().clone()))
-                .collect(),
-        )
+        let value = |group: &Group| Value::Object(group.contents().into_object());
+        Value::Array(self.groups.iter().map(value).collect())
     }
 
     /// The groups, taken out.
@@ -341,6 +394,7 @@ mod tests {
         assert_eq!(
             tree.by_name("PE Master", "production")
                 .unwrap()
+                .contents()
                 .classes()
                 .count(),
             5

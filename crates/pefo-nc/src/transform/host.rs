@@ -95,6 +95,29 @@ fn how(lower: &str, host: &str, map: &CertnameMap) -> Option<Mention> {
     }
 }
 
+/// Whether a group's JSON text may mention a mapped host: false only where it does not. A name's first letters
+/// and digits are what no regular expression and no JSON escapes.
+pub(crate) fn may_mention(json: &str, map: &CertnameMap) -> bool {
+    let beginnings: Vec<&[u8]> = map
+        .hosts()
+        .map(|host| {
+            let host = host.as_str().as_bytes();
+            let end = host.iter().position(|byte| !byte.is_ascii_alphanumeric());
+            &host[..end.unwrap_or(host.len())]
+        })
+        .collect();
+    let text = json.as_bytes();
+    beginnings.iter().any(|beginning| match beginning.first() {
+        None => true,
+        Some(first) => text.iter().enumerate().any(|(at, byte)| {
+            byte.eq_ignore_ascii_case(first)
+                && text[at..]
+                    .get(..beginning.len())
+                    .is_some_and(|part| part.eq_ignore_ascii_case(beginning))
+        }),
+    })
+}
+
 /// The mapped host that a regular expression mentions, plainly or with its dots and hyphens escaped.
 pub(crate) fn mention_in_regex<'m>(regex: &str, map: &'m CertnameMap) -> Option<&'m Certname> {
     let plain = regex
@@ -107,6 +130,23 @@ pub(crate) fn mention_in_regex<'m>(regex: &str, map: &'m CertnameMap) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_mentioned_may_be_mentioned(text in testing::text(), escaped: bool) {
+            let host = |text: &str| Certname::new(text).unwrap();
+            let map = CertnameMap::new([
+                (host("mastera.example.com"), host("masterb.example.com")),
+                (host("masterb.example.com"), host("mastera.example.com")),
+            ]).unwrap();
+            let text = if escaped { text.replace('.', "\\.").to_uppercase() } else { text };
+            let mentioned = mention(&text, &map).is_some() || mention_in_regex(&text, &map).is_some();
+            let json = serde_json::to_string(&[text]).unwrap();
+            prop_assert!(may_mention(&json, &map) || !mentioned, "{json}");
+        }
+    }
 
     #[test]
     fn a_longer_name_is_told_from_a_mention() {

@@ -15,7 +15,7 @@ fn a_to_b() -> CertnameMap {
 
 fn done(keys: Value, map: &CertnameMap, options: &TransformOptions) -> (Value, Vec<String>) {
     let transformed = transform(&tree_with(keys), map, options);
-    let group = Value::Object(transformed.tree.groups()[1].object().clone());
+    let group = Value::Object(transformed.tree.groups()[1].contents().into_object());
     let residuals = transformed
         .residuals
         .iter()
@@ -239,7 +239,7 @@ fn what_the_map_makes_equal_is_kept_once_and_what_came_twice_stays() {
             "server_list": ["mastera.example.com:8140", "masterb.example.com:8140", "c:1", "c:1"]}}
     });
     let transformed = transform(&tree_with(keys), &a_to_b(), &TransformOptions::default());
-    let group = &transformed.tree.groups()[1].object();
+    let group = transformed.tree.groups()[1].contents().into_object();
     assert_eq!(
         group["rule"],
         json!([
@@ -334,7 +334,7 @@ proptest! {
         prop_assert_eq!(Tree::from_value(transformed.tree.to_value()), Ok(transformed.tree.clone()));
         for (before, after) in tree.groups().iter().zip(transformed.tree.groups()) {
             prop_assert_eq!((before.id(), before.parent(), before.name()), (after.id(), after.parent(), after.name()));
-            let keys = |group: &crate::model::Group| group.object().keys().cloned().collect::<Vec<_>>();
+            let keys = |group: &crate::model::Group| group.contents().object().keys().cloned().collect::<Vec<_>>();
             prop_assert_eq!(keys(before), keys(after));
         }
     }

@@ -34,7 +34,11 @@ impl<'a> Walk<'a> {
     pub(crate) fn group(&mut self, group: &Group) -> Group {
         self.group = group.id();
         group.name().clone_into(&mut self.group_name);
-        let mut object = group.object().clone();
+        if !host::may_mention(group.to_json(), self.map) {
+            return group.clone();
+        }
+        let first_rewrite = self.rewrites.len();
+        let mut object = group.contents().into_object();
         for (key, value) in &mut object {
             self.path = vec![key.clone()];
             match key.as_str() {
@@ -44,8 +48,11 @@ impl<'a> Walk<'a> {
                 _ => self.value(value, false),
             }
         }
+        if self.rewrites.len() == first_rewrite {
+            return group.clone();
+        }
         // A string stays a string and no key is touched: the group stays valid.
-        group.with_values(object)
+        group.with_values(&object)
     }
 
     fn below<R>(&mut self, part: impl Into<String>, act: impl FnOnce(&mut Self) -> R) -> R {

@@ -109,7 +109,7 @@ pub(crate) fn options(double: &ClassifierDouble, credentials: Credentials) -> Cl
 pub(crate) async fn target(client: &ClassifierClient) -> Target {
     Target {
         certname: name(PASSIVE),
-        tree: Tree::from_value(client.groups_value().await.unwrap()),
+        tree: client.groups_answer().await.unwrap().checked().unwrap(),
         seen: at(60),
     }
 }

@@ -18,7 +18,7 @@ use pefo_nc::client::{ClientOptions, Credentials};
 use pefo_nc::export::{Export, ExportPolicy, export};
 use pefo_nc::import::{self, ImportPlan, ImportPolicy, Target};
 use pefo_nc::transform::TransformOptions;
-use pefo_nc::{Acceptances, CertnameMap, ClassifierClient, Envelope, Tree};
+use pefo_nc::{Acceptances, CertnameMap, ClassifierClient, Envelope};
 use serde_json::json;
 
 use super::apply::Applied;
@@ -196,7 +196,7 @@ fn envelope_of(verified: &Verified) -> Result<Envelope> {
 async fn target(host: &Host, client: &ClassifierClient) -> Result<Target> {
     Ok(Target {
         certname: host.config.site.certname.clone(),
-        tree: Tree::from_value(client.groups_value().await?),
+        tree: client.groups_answer().await?.checked()?,
         seen: host.clock.now(),
     })
 }
