@@ -37,7 +37,8 @@
 //! # }
 //! ```
 //!
-//! The crate never starts a runtime, prints, reads the environment or touches a disk.
+//! The crate never starts a runtime, prints, reads the environment or touches a disk. Large trees are read and
+//! rewritten by a few scoped threads.
 
 pub mod accept;
 pub mod canonical;
@@ -46,6 +47,7 @@ pub mod diff;
 pub mod envelope;
 pub mod export;
 pub mod import;
+mod in_parallel;
 pub mod model;
 pub mod transform;
 

@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 
 use super::rule::excerpt;
 use super::{Group, GroupId, GroupProblem};
+use crate::in_parallel;
 
 /// All groups of a classifier, in the order they came, proved to be one tree.
 #[derive(Debug, Clone, PartialEq)]
@@ -174,22 +175,19 @@ impl Tree {
                 };
             }
         };
-        let mut broken = None;
-        let read =
-            items
-                .into_iter()
-                .map_while(|item| match serde_json::from_str::<Value>(item.get()) {
-                    Ok(item) => {
-                        let name = item.get("name").and_then(Value::as_str).map(str::to_owned);
-                        Some((name, Group::from_value(item)))
-                    }
-                    Err(error) => {
-                        broken = Some(error);
-                        None
-                    }
-                });
-        let tree = Self::of_read(read);
-        broken.map_or(Ok(tree), Err)
+        let parts = in_parallel::chunks(&items, |part| {
+            let read = part.iter().map(|item| {
+                let item: Value = serde_json::from_str(item.get())?;
+                let name = item.get("name").and_then(Value::as_str).map(str::to_owned);
+                Ok((name, Group::from_value(item)))
+            });
+            read.collect::<serde_json::Result<Vec<_>>>()
+        });
+        let mut read = Vec::with_capacity(items.len());
+        for part in parts {
+            read.append(&mut part?);
+        }
+        Ok(Self::of_read(read.into_iter()))
     }
 
     fn of_read(
@@ -265,11 +263,11 @@ impl Tree {
         }
     }
 
-    /// The tree with each group's values changed, where names and environments stay and the ids are
-    /// kept by [`Group::with_values`]: a whole tree stays whole.
-    pub(crate) fn with_values(&self, change: impl FnMut(&Group) -> Group) -> Self {
+    /// The tree with each group's values changed by [`Group::with_values`]: a whole tree stays whole.
+    /// `groups` are this tree's, in its order.
+    pub(crate) fn with_values(&self, groups: Vec<Group>) -> Self {
         Self {
-            groups: self.groups.iter().map(change).collect(),
+            groups,
             index: self.index.clone(),
         }
     }

@@ -29,7 +29,8 @@ use serde::Serialize;
 pub use map::CertnameMap;
 pub use place::{AUTOMATIC_PARAMETERS, RewritePath};
 
-use crate::model::{GroupId, Tree};
+use crate::in_parallel;
+use crate::model::{Group, GroupId, Tree};
 
 /// What is rewritten beyond the automatic places.
 #[derive(Debug, Clone, Default)]
@@ -144,12 +145,22 @@ impl fmt::Display for Residual {
 
 /// Rewrites `tree` for another master.
 pub fn transform(tree: &Tree, map: &CertnameMap, options: &TransformOptions) -> Transformed {
-    let mut walk = walk::Walk::new(map, options);
-    let tree = tree.with_values(|group| walk.group(group));
+    let parts = in_parallel::chunks(tree.groups(), |part| {
+        let mut walk = walk::Walk::new(map, options);
+        let groups: Vec<Group> = part.iter().map(|group| walk.group(group)).collect();
+        (groups, walk.rewrites, walk.residuals)
+    });
+    let mut groups = Vec::with_capacity(tree.len());
+    let (mut rewrites, mut residuals) = (Vec::new(), Vec::new());
+    for (mut part, mut rewritten, mut left) in parts {
+        groups.append(&mut part);
+        rewrites.append(&mut rewritten);
+        residuals.append(&mut left);
+    }
     Transformed {
-        tree,
-        rewrites: walk.rewrites,
-        residuals: walk.residuals,
+        tree: tree.with_values(groups),
+        rewrites,
+        residuals,
     }
 }
 
