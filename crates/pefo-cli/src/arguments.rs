@@ -122,8 +122,11 @@ pub enum Command {
         #[command(flatten)]
         change: Change,
     },
-    /// All that watches, in one process: 'ca watch', and the classifier, whose changes the active pushes and
-    /// the passive imports within seconds. Databases keep to their schedule. Runs until it is stopped.
+    /// All that watches, in one process: the CA and the classifier. Runs until it is stopped.
+    ///
+    /// As 'ca watch', and a change at the active's console is on the passive within seconds: the active asks its
+    /// classifier every few seconds ([classifier] poll_seconds) and pushes what changed, the passive imports what
+    /// comes. Databases keep to their schedule.
     Run {
         /// Do not start anew with an allocator that gives memory back.
         #[arg(long, hide = true)]
@@ -265,9 +268,10 @@ pub enum Nc {
         #[command(flatten)]
         change: Change,
     },
-    /// On the passive: bring back what the classifier held before the last import, or an older generation of
-    /// the active's, past the import gate. Nothing of the active is imported from then on, until
-    /// 'pefo nc restore --accept rolled-back'.
+    /// On the passive: bring back what the classifier held before the last import, or an older generation.
+    ///
+    /// Past the import gate, as a restore. Run again, it goes forth again. Nothing of the active is imported from
+    /// then on, until 'pefo nc restore --accept rolled-back'.
     Rollback {
         /// One of those in this host's store.
         generation: Option<Position>,

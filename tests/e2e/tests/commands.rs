@@ -255,6 +255,7 @@ fn the_help_reads_as_people_know_it() {
       push      On the active: push data sets to every peer; all that are configured where none is named
       apply     On the passive: verify and apply what was received; all that are configured where none
                 is named
+      run       All that watches, in one process: the CA and the classifier. Runs until it is stopped
       status    Role, reign and the age of each data set, from local state only
       schedule  Times at which the commands run
       receive   Serve one session of the peer's; sshd's forced command, not for people
