@@ -8,6 +8,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::{
@@ -31,15 +32,17 @@ fn patience() -> ApplyOptions {
         .poll(Duration::from_millis(100))
 }
 
-/// A client that gives an import up after half a second.
+/// A client that gives an import up after half a second, and a look after a whole one.
 fn impatient(double: &ClassifierDouble) -> ClassifierClient {
     let pem = double.client(PASSIVE);
     let credentials = Credentials::Certificate {
         certificate_pem: pem.certificate_pem.into(),
         key_pem: pem.key_pem.into(),
     };
-    ClassifierClient::new(&options(double, credentials).import_timeout(Duration::from_millis(500)))
-        .unwrap()
+    let options = options(double, credentials)
+        .request_timeout(Duration::from_secs(1))
+        .import_timeout(Duration::from_millis(500));
+    ClassifierClient::new(&options).unwrap()
 }
 
 async fn planned(client: &ClassifierClient) -> ImportPlan {
@@ -233,6 +236,24 @@ async fn every_fault_ends_with_a_whole_target_and_a_true_report() {
             false,
         ),
         case(
+            on(Fault::DatabaseCorruption, Route::Import),
+            Holds::Old,
+            ErrorKind::Protocol,
+            false,
+        ),
+        case(
+            on(Fault::UnexpectedResponse, Route::UpdateClasses),
+            Holds::Old,
+            ErrorKind::Refused,
+            false,
+        ),
+        case(
+            on(Fault::Hang, Route::UpdateClasses),
+            Holds::Old,
+            ErrorKind::Refused,
+            false,
+        ),
+        case(
             on(Fault::ServerError, Route::UpdateClasses),
             Holds::Old,
             ErrorKind::Refused,
@@ -297,6 +318,12 @@ async fn every_fault_ends_with_a_whole_target_and_a_true_report() {
             false,
         ),
         case(
+            on(Fault::Hang, Route::Groups).after(2).times(1),
+            Holds::New,
+            None,
+            false,
+        ),
+        case(
             on(Fault::Html, Route::Groups).after(2).times(1),
             Holds::New,
             None,
@@ -311,6 +338,11 @@ async fn every_fault_ends_with_a_whole_target_and_a_true_report() {
             false,
         ),
     ];
+    // Of what others see or do beside us there are tests of their own, below.
+    let elsewhere = [Fault::FilteredView.name(), Fault::ChangedAfterwards.name()];
+    let mut covered: BTreeSet<&str> = cases.iter().map(|case| case.fault.fault().name()).collect();
+    covered.extend(elsewhere);
+    assert_eq!(covered, Fault::names().collect::<BTreeSet<_>>());
     for Case {
         fault,
         holds,
@@ -327,7 +359,7 @@ async fn every_fault_ends_with_a_whole_target_and_a_true_report() {
             true => fault.after(1),
             false => fault,
         });
-        let patience = patience().settle(Duration::from_secs(3));
+        let patience = patience().settle(Duration::from_secs(4));
         let report = apply(
             &impatient(&double),
             &plan,

@@ -104,6 +104,11 @@ impl Injection {
         }
     }
 
+    /// The fault.
+    pub fn fault(&self) -> &Fault {
+        &self.fault
+    }
+
     /// Only on these requests.
     #[must_use]
     pub fn on(mut self, route: Route) -> Self {

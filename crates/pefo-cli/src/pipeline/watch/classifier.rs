@@ -116,30 +116,28 @@ fn passive(host: &Host, cancel: &Cancel) -> Result<()> {
     let mut arrivals = Arrivals::start(spool_dir, vec![(Kind::Generations, place)])?;
     let (mut course, mut pace) = (Course::of("nc restore", dataset), Pace::every(HEARTBEAT));
     // What was refused or failed is tried again after a while, or at once where something newer came.
-    let mut failed: Option<(Position, Duration)> = None;
+    let mut failed: Option<(Option<Position>, Duration)> = None;
     loop {
         let began = host.clock.monotonic();
-        let ended = match next(host) {
-            Ok(Some(position)) => {
-                let waits = failed.is_some_and(|(at, until)| at == position && began < until);
-                if waits {
-                    None
-                } else {
-                    Some((position, restore(host, &mut course)))
-                }
-            }
-            Ok(None) => None,
-            Err(error) => return Err(error),
+        // Whoever may write to the spool decides what a look at it says: never a reason to end.
+        let found = next(host);
+        let position = found.as_ref().ok().copied().flatten();
+        let waits = failed.is_some_and(|(at, until)| at == position && began < until);
+        let ended = match found {
+            _ if waits => None,
+            Ok(None) => apply::note_caught_up(host, &DataSet::Classifier)
+                .err()
+                .map(Err),
+            Ok(Some(_)) => Some(restore(host, &mut course)),
+            Err(error) => Some(Err(error)),
         };
-        if let Some((position, ended)) = ended {
+        if let Some(ended) = ended {
             match &ended {
                 Err(error) if is_over(error) => return ended,
-                Err(error) => {
-                    tracing::warn!(%error, %position, "what was received is not imported")
-                }
+                Err(error) => tracing::warn!(%error, "what was received is not imported"),
                 Ok(()) => {}
             }
-            course.note(host, Some(position), ended.as_ref().err());
+            course.note(host, position, ended.as_ref().err());
             let now = host.clock.monotonic();
             let wait = pace.wait(ended.is_ok(), now.saturating_sub(began));
             failed = ended.is_err().then_some((position, now + wait));

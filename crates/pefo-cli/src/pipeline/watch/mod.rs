@@ -50,7 +50,7 @@ pub fn run(host: &Host) -> Result<Report> {
     }
 }
 
-/// Watches all there is to watch until it is stopped: the CA, and the classifier ([`classifier`]) where one is
+/// Watches all there is to watch until it is stopped: the CA, and the classifier where one is
 /// configured.
 ///
 /// # Errors
