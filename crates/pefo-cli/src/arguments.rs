@@ -125,7 +125,7 @@ pub enum Command {
     /// All that watches, in one process: the CA and the classifier. Runs until it is stopped.
     ///
     /// As 'ca watch', and a change at the active's console is on the passive within seconds: the active asks its
-    /// classifier every few seconds ([classifier] poll_seconds) and pushes what changed, the passive imports what
+    /// classifier every few seconds (poll_seconds) and pushes what changed, the passive imports what
     /// comes. Databases keep to their schedule.
     Run {
         /// Do not start anew with an allocator that gives memory back.
