@@ -122,6 +122,13 @@ pub enum Command {
         #[command(flatten)]
         change: Change,
     },
+    /// Whether the spare would serve the same: every data set on the passive, the CA on the active. Answers as
+    /// monitoring plugins do.
+    Verify {
+        /// On the active: how long to wait for a peer's answer, in seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+        timeout: u64,
+    },
     /// All that watches, in one process: the CA and the classifier. Runs until it is stopped.
     ///
     /// As 'ca watch', and a change at the active's console is on the passive within seconds: the active asks its
@@ -268,6 +275,9 @@ pub enum Nc {
         #[command(flatten)]
         change: Change,
     },
+    /// On the passive: compare the live classifier with the newest export from the active; each group that
+    /// differs is named. Answers as monitoring plugins do.
+    Verify,
     /// On the passive: bring back what the classifier held before the last import, or an older generation.
     ///
     /// Past the import gate, as a restore. Run again, it goes forth again. Nothing of the active is imported from

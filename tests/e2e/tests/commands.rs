@@ -6,6 +6,7 @@ mod dry_run;
 mod json;
 mod plugins;
 mod schedule;
+mod verify;
 mod world;
 
 use std::collections::BTreeSet;
@@ -21,7 +22,7 @@ const NAME: &str = "pe-rbac";
 
 /// Every command that is not hidden, a command line that it accepts, what its help must mention, and
 /// whether it changes state.
-const COMMANDS: [(&str, &str, &str, bool); 30] = [
+const COMMANDS: [(&str, &str, &str, bool); 32] = [
     ("init active", "", "pairing line for the passive", true),
     ("init passive", "--join LINE", "passive of an active", true),
     ("check", "", "can do its part", false),
@@ -44,6 +45,7 @@ const COMMANDS: [(&str, &str, &str, bool); 30] = [
         "older generation",
         true,
     ),
+    ("nc verify", "", "each group that", false),
     ("db dump", "", "dump databases", true),
     ("db push", "", "send to every peer", true),
     ("db restore", "", "shadow", true),
@@ -53,6 +55,7 @@ const COMMANDS: [(&str, &str, &str, bool); 30] = [
     ("db list", "", "server's databases", false),
     ("push", "", "every peer", true),
     ("apply", "", "verify and apply", true),
+    ("verify", "", "would serve the same", false),
     ("run", "", "in one process", false),
     ("status", "", "age of each data set", false),
     ("schedule print", "", "this host's role", false),
@@ -255,6 +258,8 @@ fn the_help_reads_as_people_know_it() {
       push      On the active: push data sets to every peer; all that are configured where none is named
       apply     On the passive: verify and apply what was received; all that are configured where none
                 is named
+      verify    Whether the spare would serve the same: every data set on the passive, the CA on the
+                active. Answers as monitoring plugins do
       run       All that watches, in one process: the CA and the classifier. Runs until it is stopped
       status    Role, reign and the age of each data set, from local state only
       schedule  Times at which the commands run

@@ -9,6 +9,7 @@ mod nc;
 mod receive;
 mod schedule;
 mod status;
+mod verify;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -111,6 +112,8 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
             || pipeline::nc::roll_back(&host, *generation, change),
         )),
         Command::Nc(Nc::Diff) => nc::diff(&host),
+        Command::Nc(Nc::Verify) => Ok(pipeline::nc::verify(&host).unwrap_or_else(Report::unknown)),
+        Command::Verify { timeout } => Ok(verify::run(&host, *timeout)),
         Command::Nc(Nc::Push { change }) => push(
             &host,
             command,
@@ -327,6 +330,7 @@ fn name(command: &Command) -> &'static str {
         Command::Nc(Nc::Diff) => "nc diff",
         Command::Nc(Nc::Restore { .. }) => "nc restore",
         Command::Nc(Nc::Rollback { .. }) => "nc rollback",
+        Command::Nc(Nc::Verify) => "nc verify",
         Command::Db(Db::Dump { .. }) => "db dump",
         Command::Db(Db::Push { .. }) => "db push",
         Command::Db(Db::Restore { .. }) => "db restore",
@@ -339,6 +343,7 @@ fn name(command: &Command) -> &'static str {
         Command::Push { .. } => "push",
         Command::Apply { .. } => "apply",
         Command::Run { .. } => "run",
+        Command::Verify { .. } => "verify",
         Command::Status => "status",
         Command::Schedule(_) => "schedule print",
         Command::Receive => "receive",

@@ -4,6 +4,7 @@
 mod copies;
 mod rollback;
 mod seen;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ use crate::host::Host;
 
 pub use rollback::run as roll_back;
 pub use seen::is_unchanged;
+pub use verify::run as verify;
 
 const FILE: &str = "groups.json";
 /// The largest export that is read back.
