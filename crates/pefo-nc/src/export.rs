@@ -5,14 +5,18 @@
 //! as fewer groups, a missing stock group or vanished configuration data, and stops here, before it
 //! becomes a generation. Each rule can be accepted by name.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use pefo_core::clock::Timestamp;
 use pefo_core::{Certname, Error, Result};
 
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
 use crate::accept::Acceptances;
+use crate::canonical::TreeDigest;
 use crate::envelope::Envelope;
-use crate::model::{Group, Tree};
+use crate::model::{Group, GroupId, STOCK_GROUPS, Tree};
 
 /// Fewer groups than the last good export had, beyond [`ExportPolicy::max_shrink_percent`].
 pub const SHRINK: &str = "nc-shrink";
@@ -72,6 +76,83 @@ pub struct Export {
     pub accepted: Vec<String>,
 }
 
+/// What the gate compares with: the last good export, as far as it counts here.
+#[derive(Debug, Clone)]
+pub struct Previous {
+    source: Certname,
+    count: usize,
+    digest: TreeDigest,
+    /// Id, name and environment of the stock groups.
+    stock: Vec<(GroupId, String, String)>,
+    has_config_data: bool,
+}
+
+impl Previous {
+    /// Of an export.
+    pub fn of(envelope: &Envelope) -> Self {
+        let groups = envelope.tree.groups();
+        let stock = groups.iter().filter(|group| group.is_stock());
+        Self {
+            source: envelope.source.clone(),
+            count: groups.len(),
+            digest: envelope.digest,
+            stock: stock
+                .map(|group| {
+                    let (name, environment) = (group.name(), group.environment());
+                    (group.id(), name.to_owned(), environment.to_owned())
+                })
+                .collect(),
+            has_config_data: groups.iter().any(Group::has_config_data),
+        }
+    }
+
+    /// Reads it from the bytes of an export that this host made itself: the groups are looked over, not checked.
+    ///
+    /// # Errors
+    /// `Invalid` where they are no export.
+    pub fn read(bytes: &[u8]) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Exported {
+            source: Certname,
+            digest: TreeDigest,
+            groups: Vec<Glanced>,
+        }
+        #[derive(Deserialize)]
+        struct Glanced {
+            id: String,
+            name: String,
+            environment: String,
+            #[serde(default)]
+            config_data: Option<HashMap<String, IgnoredAny>>,
+        }
+        let invalid = |error: serde_json::Error| {
+            Error::invalid(format!("the last good export is damaged: {error}")).with_source(error)
+        };
+        let exported: Exported = serde_json::from_slice(bytes).map_err(invalid)?;
+        let has_data = |group: &Glanced| {
+            group
+                .config_data
+                .as_ref()
+                .is_some_and(|data| !data.is_empty())
+        };
+        let mut previous = Self {
+            source: exported.source,
+            count: exported.groups.len(),
+            digest: exported.digest,
+            stock: Vec::new(),
+            has_config_data: exported.groups.iter().any(has_data),
+        };
+        for group in exported.groups {
+            if STOCK_GROUPS.contains(&group.name.as_str()) {
+                previous
+                    .stock
+                    .push((group.id.parse()?, group.name, group.environment));
+            }
+        }
+        Ok(previous)
+    }
+}
+
 /// Passes `tree` through the export gate and puts it into an envelope.
 ///
 /// # Errors
@@ -81,7 +162,7 @@ pub fn export(
     source: Certname,
     time: Timestamp,
     tree: Tree,
-    previous: Option<&Envelope>,
+    previous: Option<&Previous>,
     policy: &ExportPolicy,
 ) -> Result<Export> {
     let mut accepted = Vec::new();
@@ -104,7 +185,7 @@ pub fn export(
 fn refusals(
     source: &Certname,
     tree: &Tree,
-    previous: &Envelope,
+    previous: &Previous,
     policy: &ExportPolicy,
 ) -> Vec<Error> {
     let mut refusals = Vec::new();
@@ -118,7 +199,7 @@ fn refusals(
                 .hint("after a change of roles accept nc-export-other-source once; otherwise check [site] certname"),
         );
     }
-    let (before, now) = (previous.tree.len(), tree.len());
+    let (before, now) = (previous.count, tree.len());
     let gone = before.saturating_sub(now);
     if gone * 100 > before * usize::from(policy.max_shrink_percent) {
         let message = format!(
@@ -135,13 +216,14 @@ fn refusals(
         .iter()
         .map(|group| (group.name(), group.environment()))
         .collect();
+    let is_there = |(id, name, environment): &&(GroupId, String, String)| {
+        tree.get(*id).is_some() || names.contains(&(name.as_str(), environment.as_str()))
+    };
     let missing: Vec<&str> = previous
-        .tree
-        .groups()
+        .stock
         .iter()
-        .filter(|group| group.is_stock() && tree.get(group.id()).is_none())
-        .filter(|group| !names.contains(&(group.name(), group.environment())))
-        .map(|group| group.name())
+        .filter(|group| !is_there(group))
+        .map(|(_, name, _)| name.as_str())
         .collect();
     if !missing.is_empty() {
         let message = format!(
@@ -153,8 +235,7 @@ fn refusals(
                 .hint("check that the certificate or token sees all groups; accept nc-stock-group-gone where an upgrade removed them"),
         );
     }
-    let has_data = |tree: &Tree| tree.groups().iter().any(Group::has_config_data);
-    if has_data(&previous.tree) && !has_data(tree) {
+    if previous.has_config_data && !tree.groups().iter().any(Group::has_config_data) {
         refusals.push(
             Error::refused(CONFIG_DATA_GONE, "the last good export had configuration data, this one has none")
                 .hint("check classifier_hiera_data / config data in the console's settings: where it is off, the classifier leaves it out silently"),
@@ -185,7 +266,11 @@ mod tests {
 
     fn against(previous: Tree, tree: Tree, policy: &ExportPolicy) -> Result<Export> {
         let previous = Envelope::new(name("a.lab"), at(0), previous);
-        export(name("a.lab"), at(1), tree, Some(&previous), policy)
+        let summary = Previous::of(&previous);
+        // What is read from its bytes is the same.
+        let read = Previous::read(&previous.to_bytes()?)?;
+        assert_eq!(format!("{read:?}"), format!("{summary:?}"));
+        export(name("a.lab"), at(1), tree, Some(&summary), policy)
     }
 
     #[test]
@@ -205,7 +290,7 @@ mod tests {
             name("a.lab"),
             at(1),
             testing::disguised(&tree, 3),
-            Some(&first.envelope),
+            Some(&Previous::of(&first.envelope)),
             &ExportPolicy::default(),
         );
         assert!(second.unwrap().unchanged);
@@ -289,7 +374,7 @@ mod tests {
             name("a.lab"),
             at(1),
             of_size(3),
-            Some(&previous),
+            Some(&Previous::of(&previous)),
             &ExportPolicy::default(),
         )
         .unwrap_err();

@@ -52,7 +52,7 @@ fn is_scheme(text: &str) -> bool {
 
 /// The first mapped host that `text` mentions, and how; the clearest mention where there are several.
 pub(crate) fn mention<'m>(text: &str, map: &'m CertnameMap) -> Option<(&'m Certname, Mention)> {
-    if map.is_empty() {
+    if !may_mention(text, map) {
         return None;
     }
     let lower = text.to_ascii_lowercase();
@@ -95,26 +95,25 @@ fn how(lower: &str, host: &str, map: &CertnameMap) -> Option<Mention> {
     }
 }
 
-/// Whether a group's JSON text may mention a mapped host: false only where it does not. A name's first letters
-/// and digits are what no regular expression and no JSON escapes.
-pub(crate) fn may_mention(json: &str, map: &CertnameMap) -> bool {
-    let beginnings: Vec<&[u8]> = map
-        .hosts()
-        .map(|host| {
-            let host = host.as_str().as_bytes();
-            let end = host.iter().position(|byte| !byte.is_ascii_alphanumeric());
-            &host[..end.unwrap_or(host.len())]
-        })
-        .collect();
-    let text = json.as_bytes();
-    beginnings.iter().any(|beginning| match beginning.first() {
-        None => true,
-        Some(first) => text.iter().enumerate().any(|(at, byte)| {
+/// Whether a text, or a group's whole JSON, may mention a mapped host: false only where it does not. A name's
+/// first letters and digits are what no regular expression and no JSON escapes.
+pub(crate) fn may_mention(text: &str, map: &CertnameMap) -> bool {
+    map.hosts().any(|host| {
+        let host = host.as_str().as_bytes();
+        let end = host.iter().position(|byte| !byte.is_ascii_alphanumeric());
+        contains(text.as_bytes(), &host[..end.unwrap_or(host.len())])
+    })
+}
+
+/// Whether `part` is in `text`, in any letter case.
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    part.first().is_none_or(|first| {
+        text.iter().enumerate().any(|(at, byte)| {
             byte.eq_ignore_ascii_case(first)
                 && text[at..]
-                    .get(..beginning.len())
-                    .is_some_and(|part| part.eq_ignore_ascii_case(beginning))
-        }),
+                    .get(..part.len())
+                    .is_some_and(|found| found.eq_ignore_ascii_case(part))
+        })
     })
 }
 

@@ -40,13 +40,9 @@ impl CertnameMap {
 
     /// What the host `text` becomes, in any letter case.
     pub(crate) fn host(&self, text: &str) -> Option<&Certname> {
-        if text.len() > Certname::MAX_BYTES {
-            return None;
-        }
-        let lower = text.to_ascii_lowercase();
         self.0
             .iter()
-            .find(|(from, _)| from.as_str() == lower)
+            .find(|(from, _)| from.as_str().eq_ignore_ascii_case(text))
             .map(|(_, to)| to)
     }
 

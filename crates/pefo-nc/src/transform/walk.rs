@@ -1,5 +1,7 @@
 //! The walk over a group's JSON: what is rewritten, what is reported, what is merged.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
 use super::host;
@@ -12,6 +14,8 @@ pub(crate) struct Walk<'a> {
     options: &'a TransformOptions,
     group: GroupId,
     group_name: String,
+    /// The group as it was.
+    text: String,
     path: Vec<String>,
     pub(crate) rewrites: Vec<Rewrite>,
     pub(crate) residuals: Vec<Residual>,
@@ -24,6 +28,7 @@ impl<'a> Walk<'a> {
             options,
             group: GroupId::ROOT,
             group_name: String::new(),
+            text: String::new(),
             path: Vec::new(),
             rewrites: Vec::new(),
             residuals: Vec::new(),
@@ -37,6 +42,7 @@ impl<'a> Walk<'a> {
         if !host::may_mention(group.to_json(), self.map) {
             return group.clone();
         }
+        group.to_json().clone_into(&mut self.text);
         let first_rewrite = self.rewrites.len();
         let mut object = group.contents().into_object();
         for (key, value) in &mut object {
@@ -53,6 +59,11 @@ impl<'a> Walk<'a> {
         }
         // A string stays a string and no key is touched: the group stays valid.
         group.with_values(&object)
+    }
+
+    fn before(&self) -> Value {
+        // It was parsed before.
+        serde_json::from_str(&self.text).unwrap_or_default()
     }
 
     fn below<R>(&mut self, part: impl Into<String>, act: impl FnOnce(&mut Self) -> R) -> R {
@@ -93,11 +104,10 @@ impl<'a> Walk<'a> {
             Value::String(text) => self.text(text, listed),
             Value::Array(items) => {
                 let first_rewrite = self.rewrites.len();
-                let before = items.clone();
                 for (at, item) in items.iter_mut().enumerate() {
                     self.below(at.to_string(), |walk| walk.value(item, listed));
                 }
-                self.merge(items, &before, first_rewrite);
+                self.merge(items, first_rewrite);
             }
             Value::Object(object) => self.object(object, listed),
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
@@ -168,11 +178,10 @@ impl<'a> Walk<'a> {
         match operator.as_str() {
             "and" | "or" | "not" => {
                 let first_rewrite = self.rewrites.len();
-                let before = items.clone();
                 for (at, condition) in items.iter_mut().enumerate().skip(1) {
                     self.below(at.to_string(), |walk| walk.rule(condition));
                 }
-                self.merge(items, &before, first_rewrite);
+                self.merge(items, first_rewrite);
             }
             "=" if items.get(1).is_some_and(is_certname_path) => {
                 if let Some(Value::String(pin)) = items.get_mut(2) {
@@ -207,23 +216,37 @@ impl<'a> Walk<'a> {
     }
 
     /// Keeps one of those that were different and were made equal; equal ones that came so stay.
-    fn merge(&mut self, items: &mut Vec<Value>, before: &[Value], first_rewrite: usize) {
+    fn merge(&mut self, items: &mut Vec<Value>, first_rewrite: usize) {
         if self.rewrites.len() == first_rewrite {
             return;
         }
-        let mut kept: Vec<usize> = Vec::with_capacity(items.len());
-        let mut dropped = Vec::new();
-        let mut seen: std::collections::HashMap<String, Vec<usize>> =
-            std::collections::HashMap::new();
+        let mut places: HashMap<String, Vec<usize>> = HashMap::with_capacity(items.len());
         for (at, item) in items.iter().enumerate() {
-            let twins = seen.entry(item.to_string()).or_default();
-            if twins.iter().any(|twin| before[*twin] != before[at]) {
-                dropped.push(at);
-            } else {
-                twins.push(at);
-                kept.push(at);
+            places.entry(item.to_string()).or_default().push(at);
+        }
+        if places.len() == items.len() {
+            return;
+        }
+        // As they were, which is asked for here alone: parsed anew rather than copied at every level.
+        let before = self.before();
+        let Some(before) = before
+            .pointer(&pointer(&self.path))
+            .and_then(Value::as_array)
+        else {
+            return;
+        };
+        let mut dropped = Vec::new();
+        for alike in places.into_values().filter(|alike| alike.len() > 1) {
+            let mut kept: Vec<usize> = Vec::with_capacity(alike.len());
+            for at in alike {
+                if kept.iter().any(|twin| before[*twin] != before[at]) {
+                    dropped.push(at);
+                } else {
+                    kept.push(at);
+                }
             }
         }
+        dropped.sort_unstable();
         if dropped.is_empty() {
             return;
         }
@@ -243,7 +266,7 @@ impl<'a> Walk<'a> {
         let mut at = 0;
         items.retain(|_| {
             at += 1;
-            kept.binary_search(&(at - 1)).is_ok()
+            dropped.binary_search(&(at - 1)).is_err()
         });
     }
 }

@@ -16,7 +16,7 @@ use pefo_core::sealing::Recipient;
 use pefo_core::{Certname, Error, ErrorKind, RelPath, Result};
 use pefo_nc::client::GroupsAnswer;
 use pefo_nc::client::{ClientOptions, Credentials};
-use pefo_nc::export::{Export, ExportPolicy, export};
+use pefo_nc::export::{Export, ExportPolicy, Previous, export};
 use pefo_nc::import::{self, ImportPlan, ImportPolicy, Target};
 use pefo_nc::transform::TransformOptions;
 use pefo_nc::{Acceptances, CertnameMap, ClassifierClient, Envelope};
@@ -96,6 +96,18 @@ pub fn last_export(host: &Host) -> Result<Option<Envelope>> {
     }
 }
 
+/// What the gate compares with, where there was an export.
+fn previous(host: &Host) -> Result<Option<Previous>> {
+    let path = last_export_path(host);
+    match read_capped(&path, MAX_EXPORT_BYTES) {
+        Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(None),
+        Err(error) => Err(error),
+        Ok(bytes) => Previous::read(&bytes)
+            .map(Some)
+            .map_err(|error| error.context(path.display())),
+    }
+}
+
 /// Exports this host's classifier past the export gate; kept as the last good export unless it is only
 /// to be shown.
 ///
@@ -122,7 +134,7 @@ fn export_of(host: &Host, answer: &GroupsAnswer, change: &Change) -> Result<Expo
     let policy = ExportPolicy::default()
         .max_shrink_percent(settings(host)?.max_shrink_percent)
         .accept(acceptances(change));
-    let previous = last_export(host)?;
+    let previous = previous(host)?;
     let export = export(
         host.config.site.certname.clone(),
         host.clock.now(),
