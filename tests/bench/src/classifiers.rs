@@ -14,8 +14,8 @@ use pefo_testkit::classifier::{ClassifierDouble, Options, large_hierarchy};
 use pefo_testkit::masters::{self, Master, built_binary};
 use serde_json::Value;
 
-use crate::memory;
 use crate::process;
+use crate::ran::Ran;
 use crate::row::Halt;
 use crate::ssh::shell_word;
 use crate::world::{Place, World};
@@ -24,14 +24,6 @@ const A: &str = "puppet-a.lab";
 const B: &str = "puppet-b.lab";
 /// The same tree in every run.
 const SEED: u64 = 1;
-
-/// A run of pefo that succeeded.
-pub(crate) struct Ran {
-    /// What it took, in milliseconds.
-    pub(crate) took: f64,
-    /// What it told, by `--json`.
-    pub(crate) told: Value,
-}
 
 /// Both masters, paired, each with a classifier; the passive has imported the active's groups.
 pub(crate) struct Classifiers {
@@ -83,18 +75,7 @@ impl Classifiers {
     }
 
     fn run(&self, master: &Master, arguments: &[&str]) -> Result<Ran> {
-        let mut command = master.command();
-        command.args(arguments);
-        let work = || process::run(&mut command, self.place.path());
-        let (ended, peak_kib) = memory::peak_of(master.binary(), work);
-        self.peak_kib.set(self.peak_kib.get().max(peak_kib));
-        let ended = ended?;
-        let told = serde_json::from_str(&ended.stdout)
-            .map_err(|error| Error::invalid(format!("what pefo told is no JSON: {error}")))?;
-        Ok(Ran {
-            took: ended.milliseconds(),
-            told,
-        })
+        Ran::on(master, arguments, self.place.path(), &self.peak_kib)
     }
 
     /// How many times the passive's classifier has installed a hierarchy.

@@ -21,6 +21,7 @@ mod numbers;
 mod pairs;
 mod pattern;
 mod process;
+mod ran;
 mod random;
 mod readers;
 mod row;

@@ -18,10 +18,8 @@ use std::path::PathBuf;
 use pefo_core::{Error, Result};
 use pefo_testkit::masters::{self, Master, built_binary};
 use pefo_testkit::postgres::{Cluster, ClusterOptions};
-use serde_json::Value;
 
-use crate::memory;
-use crate::process;
+use crate::ran::Ran;
 use crate::row::Halt;
 use crate::world::{Place, World};
 
@@ -39,14 +37,6 @@ pub(crate) enum Verification {
 
 /// What stands in `[database]` for tables to be counted and not digested.
 const COUNTED: &str = "exact_up_to = \"0 B\"\n";
-
-/// A run of pefo that succeeded.
-pub(crate) struct Ran {
-    /// What it took, in milliseconds.
-    pub(crate) took: f64,
-    /// What it told, by `--json`.
-    pub(crate) told: Value,
-}
 
 /// The masters, their clusters and the original's.
 pub(crate) struct Databases {
@@ -163,18 +153,7 @@ impl Databases {
     }
 
     fn run(&self, master: &Master, arguments: &[&str]) -> Result<Ran> {
-        let mut command = master.command();
-        command.args(arguments);
-        let work = || process::run(&mut command, self.place.path());
-        let (ended, peak_kib) = memory::peak_of(master.binary(), work);
-        self.peak_kib.set(self.peak_kib.get().max(peak_kib));
-        let ended = ended?;
-        let told = serde_json::from_str(&ended.stdout)
-            .map_err(|error| Error::invalid(format!("what pefo told is no JSON: {error}")))?;
-        Ok(Ran {
-            took: ended.milliseconds(),
-            told,
-        })
+        Ran::on(master, arguments, self.place.path(), &self.peak_kib)
     }
 
     /// Whether the passive, and the original's, hold what the active holds.

@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pefo_core::{Error, Result};
+use pefo_core::Result;
 use serde_json::Value;
 
 use crate::compare;
-use crate::databases::{Content, Databases, Ran, Verification};
+use crate::databases::{Content, Databases, Verification};
 use crate::numbers::median;
 use crate::pairs::{self, Contest};
 use crate::process;
@@ -99,15 +99,6 @@ fn long_steps(told: &Value) -> Option<String> {
     Some(long.collect::<Vec<_>>().join(", "))
 }
 
-/// That pefo did something, or did nothing, as it should.
-fn told_outcome(ran: &Ran, should: &str) -> Result<()> {
-    let is = &ran.told["outcome"];
-    if is == should {
-        return Ok(());
-    }
-    Err(Error::invalid(format!("pefo tells {is}, not {should}")))
-}
-
 struct Window<'a> {
     world: &'a World,
     databases: &'a Databases,
@@ -135,7 +126,7 @@ impl Contest for Window<'_> {
         let restored = databases.restore();
         let silence = readers.stop()?;
         let restored = restored?;
-        told_outcome(&restored, "ok")?;
+        restored.told_outcome("ok")?;
         let reported = restored
             .told
             .pointer("/details/changes/swap/unreachable_ms")
@@ -217,7 +208,7 @@ impl Contest for Dump<'_> {
     fn pefo(&mut self) -> Result<f64> {
         self.databases.settle(self.world)?;
         let dumped = self.databases.dump()?;
-        told_outcome(&dumped, "ok")?;
+        dumped.told_outcome("ok")?;
         let dir = dumped.told.pointer("/details/dir").and_then(Value::as_str);
         self.of_pefo = dir.map(PathBuf::from);
         self.compare()?;
@@ -271,8 +262,8 @@ impl Contest for Cycle<'_> {
         self.databases.settle(self.world)?;
         let pushed = self.databases.push()?;
         let restored = self.databases.restore()?;
-        told_outcome(&pushed, "ok")?;
-        told_outcome(&restored, "ok")?;
+        pushed.told_outcome("ok")?;
+        restored.told_outcome("ok")?;
         self.databases.verify_passive()?;
         self.pushes.push(pushed.took);
         self.restores.push(restored.took);
@@ -349,7 +340,7 @@ impl Contest for Noop<'_> {
     fn pefo(&mut self) -> Result<f64> {
         self.databases.settle(self.world)?;
         let pushed = self.databases.push()?;
-        told_outcome(&pushed, "unchanged")?;
+        pushed.told_outcome("unchanged")?;
         Ok(pushed.took)
     }
 

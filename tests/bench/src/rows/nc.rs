@@ -9,7 +9,7 @@ use pefo_core::{Error, Result};
 use pefo_nc::transform::{TransformOptions, transform};
 use pefo_nc::{CertnameMap, Tree, TreeDiff};
 
-use crate::classifiers::{Classifiers, Ran};
+use crate::classifiers::Classifiers;
 use crate::memory;
 use crate::numbers::median;
 use crate::pairs::{self, Contest};
@@ -48,13 +48,6 @@ pub(crate) fn rows() -> Vec<Row> {
             unchanged,
         ),
     ]
-}
-
-fn told_outcome(ran: &Ran, should: &str) -> Result<()> {
-    match &ran.told["outcome"] {
-        is if is == should => Ok(()),
-        is => Err(Error::invalid(format!("pefo tells {is}, not {should}"))),
-    }
 }
 
 fn verdict(holds: bool) -> &'static str {
@@ -207,7 +200,7 @@ impl Contest for Unchanged<'_> {
         self.both.restore()?;
         let before = self.both.installed();
         let restored = self.both.restore()?;
-        told_outcome(&restored, "unchanged")?;
+        restored.told_outcome("unchanged")?;
         if self.both.installed() != before {
             return Err(Error::invalid("pefo has imported an equal tree"));
         }

@@ -87,22 +87,15 @@ pub fn last_export_path(host: &Host) -> PathBuf {
 /// # Errors
 /// `Io`, or `Invalid` where it is damaged.
 pub fn last_export(host: &Host) -> Result<Option<Envelope>> {
-    match read_capped(&last_export_path(host), MAX_EXPORT_BYTES) {
-        Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(None),
-        Err(error) => Err(error),
-        Ok(bytes) => Envelope::parse(&bytes)
-            .map(Some)
-            .map_err(|error| error.context(last_export_path(host).display())),
-    }
+    read_last_export(host, Envelope::parse)
 }
 
-/// What the gate compares with, where there was an export.
-fn previous(host: &Host) -> Result<Option<Previous>> {
+fn read_last_export<T>(host: &Host, read: impl FnOnce(&[u8]) -> Result<T>) -> Result<Option<T>> {
     let path = last_export_path(host);
     match read_capped(&path, MAX_EXPORT_BYTES) {
         Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(None),
         Err(error) => Err(error),
-        Ok(bytes) => Previous::read(&bytes)
+        Ok(bytes) => read(&bytes)
             .map(Some)
             .map_err(|error| error.context(path.display())),
     }
@@ -134,7 +127,7 @@ fn export_of(host: &Host, answer: &GroupsAnswer, change: &Change) -> Result<Expo
     let policy = ExportPolicy::default()
         .max_shrink_percent(settings(host)?.max_shrink_percent)
         .accept(acceptances(change));
-    let previous = previous(host)?;
+    let previous = read_last_export(host, Previous::read)?;
     let export = export(
         host.config.site.certname.clone(),
         host.clock.now(),
@@ -191,19 +184,23 @@ pub fn apply(
     change: &Change,
     show_only: bool,
 ) -> Result<Applied> {
-    let envelope = envelope_of(verified)?;
     let client = client(host)?;
-    let policy = import_policy(host, &envelope.source, change)?;
-    let plan = block_on(async { import::plan(&envelope, target(host, &client).await?, &policy) })?;
+    let plan = planned(host, &client, verified, change)?;
     let before = verified.position().to_string();
     carry_out(host, &client, &plan, &before, show_only)
 }
 
-fn envelope_of(verified: &Verified) -> Result<Envelope> {
-    Envelope::parse(&read_capped(
-        &verified.files()?.join(FILE),
-        MAX_EXPORT_BYTES,
-    )?)
+/// What an import of a verified generation would make of what this host's classifier holds.
+fn planned(
+    host: &Host,
+    client: &ClassifierClient,
+    verified: &Verified,
+    change: &Change,
+) -> Result<ImportPlan> {
+    let path = verified.files()?.join(FILE);
+    let envelope = Envelope::parse(&read_capped(&path, MAX_EXPORT_BYTES)?)?;
+    let policy = import_policy(host, &envelope.source, change)?;
+    block_on(async { import::plan(&envelope, target(host, client).await?, &policy) })
 }
 
 /// What this host's classifier holds, whole or not.

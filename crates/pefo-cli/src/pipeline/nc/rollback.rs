@@ -6,7 +6,7 @@ use pefo_core::generation::{DataSet, Position};
 use pefo_nc::import;
 use serde_json::json;
 
-use super::{acceptances, copies, envelope_of, import_policy, target};
+use super::{acceptances, copies, planned, target};
 use crate::arguments::Change;
 use crate::host::Host;
 use crate::outcome::Report;
@@ -33,10 +33,7 @@ pub fn run(host: &Host, generation: Option<Position>, change: &Change) -> Result
         }
         Some(generation) => {
             let received = passive.at(&dataset, generation)?;
-            let envelope = envelope_of(received.full())?;
-            let policy = import_policy(host, &envelope.source, change)?;
-            let plan =
-                block_on(async { import::plan(&envelope, target(host, &client).await?, &policy) })?;
+            let plan = planned(host, &client, received.full(), change)?;
             (plan, generation.to_string())
         }
     };

@@ -6,16 +6,15 @@
 use pefo_core::generation::{Accepted, DataSet};
 use pefo_core::{Error, ErrorKind, Result};
 use pefo_nc::import::{
-    self, INFRASTRUCTURE_UNMATCHED, SOURCE_NOT_MAPPED, TARGET_BROKEN, TARGET_STOCK_GROUP,
+    INFRASTRUCTURE_UNMATCHED, SOURCE_NOT_MAPPED, TARGET_BROKEN, TARGET_STOCK_GROUP,
 };
 use serde_json::json;
 
-use super::{envelope_of, import_policy, target};
+use super::planned;
 use crate::arguments::Change;
 use crate::host::Host;
 use crate::outcome::{Health, Report};
 use crate::pipeline::apply::Passive;
-use crate::pipeline::block_on;
 
 /// Compares what this host's classifier holds with what was accepted last, rewritten for this host.
 ///
@@ -31,7 +30,6 @@ pub fn run(host: &Host) -> Result<Report> {
             .hint("run 'pefo nc push' on the active and 'pefo nc restore' here")
     })?;
     let received = passive.accepted(&dataset, &accepted)?;
-    let envelope = envelope_of(received.full())?;
     // What an import would ask about is a difference here.
     let asked = [
         SOURCE_NOT_MAPPED,
@@ -43,9 +41,7 @@ pub fn run(host: &Host) -> Result<Report> {
         dry_run: true,
         accept: asked.map(str::to_owned).to_vec(),
     };
-    let policy = import_policy(host, &envelope.source, &all)?;
-    let client = super::client(host)?;
-    let plan = block_on(async { import::plan(&envelope, target(host, &client).await?, &policy) })?;
+    let plan = planned(host, &super::client(host)?, received.full(), &all)?;
     let diff = plan.diff();
     let differing = diff.added.len() + diff.removed.len() + diff.changed.len();
     let position = accepted.position;

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use pefo_core::cancel::Cancel;
+use pefo_core::clock::Timestamp;
 use pefo_core::generation::spool;
 use pefo_core::generation::{Accepted, DataSet, Position};
 use pefo_core::reign::Role;
@@ -94,12 +95,7 @@ fn send(host: &Host, course: &mut Course) -> Result<()> {
 }
 
 /// Leaves a record of a run that did something; gives what it left undone.
-fn tell(
-    host: &Host,
-    course: &mut Course,
-    began: pefo_core::clock::Timestamp,
-    report: Report,
-) -> Result<()> {
+fn tell(host: &Host, course: &mut Course, began: Timestamp, report: Report) -> Result<()> {
     let position = report.details["generation"]
         .as_str()
         .and_then(|text| text.parse::<Position>().ok());
