@@ -364,7 +364,7 @@ async fn every_fault_ends_with_a_whole_target_and_a_true_report() {
             &impatient(&double),
             &plan,
             &patience,
-            &mut |_: &Envelope| Ok(()),
+            &mut |_: Option<&Envelope>| Ok(()),
         )
         .await;
         assert_eq!(report.holds, holds, "{what}: {report:?}");
@@ -703,7 +703,7 @@ async fn an_imports_own_bytes_are_what_the_plan_showed() {
     let held = target(&client).await;
     let plan = plan(&export(), Target { ..held.clone() }, &policy()).unwrap();
     let reached = plan.diff().apply(&held.tree.unwrap()).unwrap();
-    let report = import::apply(&client, &plan, &patience(), &mut |_: &Envelope| Ok(())).await;
+    let report = import::apply(&client, &plan, &patience(), &mut |_: Option<&Envelope>| Ok(())).await;
     assert_eq!(report.holds, Holds::New);
     let now: Value = truth(&double);
     assert!(canonical::equal(&Tree::from_value(now).unwrap(), &reached));

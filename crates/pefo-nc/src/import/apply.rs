@@ -119,8 +119,8 @@ impl ImportReport {
     }
 }
 
-/// Carries out a plan. `keep` is called (where there is something whole to keep) with the rollback copy after the last check and before
-/// anything is sent; it must not return before the copy is on disk.
+/// Carries out a plan. `keep` is called after the last check and before anything is sent, with the rollback copy
+/// where there is something whole to keep; it must not return before the copy is on disk.
 ///
 /// The runtime is the caller's. Dropping the future between the post and the end leaves the target
 /// with the old or the new tree as the server decides; the next plan sees which.
@@ -128,7 +128,7 @@ pub async fn apply(
     client: &ClassifierClient,
     plan: &ImportPlan,
     options: &ApplyOptions,
-    keep: &mut (dyn FnMut(&Envelope) -> Result<()> + Send),
+    keep: &mut (dyn FnMut(Option<&Envelope>) -> Result<()> + Send),
 ) -> ImportReport {
     let mut report = ImportReport {
         holds: Holds::Old,
@@ -178,7 +178,7 @@ pub async fn apply(
             }
         },
     }
-    if let Some(Err(error)) = plan.rollback().map(keep) {
+    if let Err(error) = keep(plan.rollback()) {
         return report.ends(Holds::Old, Some(error.context("keep the rollback copy")));
     }
     report.posted = true;

@@ -70,6 +70,8 @@ fn a_generation_of_the_store_is_imported_as_it_was_past_the_same_gates() {
     refused_as(b, &["nc", "rollback", &first], "nc-missing-classes");
     assert!(pair.secret_at_b().is_some());
     pair.at_b.deploy_classes_of(&super::captured());
+    // What was refused was not rolled back: the active is followed as before.
+    b.pefo(["nc", "restore"]).exits(0);
     b.pefo(["nc", "rollback", &first]).exits(0);
     assert_eq!(sorted(&pair.at_b.groups()), sorted(&transformed()));
     // There already.
@@ -95,6 +97,7 @@ fn an_import_that_a_rollback_cannot_make_leaves_what_was_served() {
         "{message}"
     );
     assert_eq!(sorted(&pair.at_b.groups()), before);
+    pair.b.pefo(["nc", "restore"]).exits(0);
 }
 
 #[test]

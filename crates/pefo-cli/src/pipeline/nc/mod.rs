@@ -17,7 +17,7 @@ use pefo_core::{Certname, Error, ErrorKind, RelPath, Result};
 use pefo_nc::client::GroupsAnswer;
 use pefo_nc::client::{ClientOptions, Credentials};
 use pefo_nc::export::{Export, ExportPolicy, Previous, export};
-use pefo_nc::import::{self, ImportPlan, ImportPolicy, Target};
+use pefo_nc::import::{self, Holds, ImportPlan, ImportPolicy, Target};
 use pefo_nc::transform::TransformOptions;
 use pefo_nc::{Acceptances, CertnameMap, ClassifierClient, Envelope};
 use serde_json::json;
@@ -187,7 +187,7 @@ pub fn apply(
     let client = client(host)?;
     let plan = planned(host, &client, verified, change)?;
     let before = verified.position().to_string();
-    carry_out(host, &client, &plan, &before, show_only)
+    carry_out(host, &client, &plan, &before, show_only, &Beside::NOTHING)
 }
 
 /// What an import of a verified generation would make of what this host's classifier holds.
@@ -212,6 +212,21 @@ async fn target(host: &Host, client: &ClassifierClient) -> Result<Target> {
     })
 }
 
+/// What is done beside an import.
+struct Beside<'a> {
+    /// Past every gate, before anything is sent.
+    first: &'a (dyn Fn() -> Result<()> + Sync),
+    /// Where it failed and the target holds what it held before.
+    undo: &'a (dyn Fn() -> Result<()> + Sync),
+}
+
+impl Beside<'_> {
+    const NOTHING: Self = Self {
+        first: &|| Ok(()),
+        undo: &|| Ok(()),
+    };
+}
+
 /// Carries a plan out unless it is only to be shown; `before` says what the copy that is kept comes before.
 fn carry_out(
     host: &Host,
@@ -219,12 +234,16 @@ fn carry_out(
     plan: &ImportPlan,
     before: &str,
     show_only: bool,
+    beside: &Beside<'_>,
 ) -> Result<Applied> {
     let mut details = serde_json::to_value(plan)
         .map_err(|error| Error::invalid(format!("write the plan: {error}")))?;
     let text = plan.to_string();
     if !show_only {
-        let mut keep = |rollback: &Envelope| copies::keep(host, rollback, before);
+        let mut keep = |rollback: Option<&Envelope>| {
+            rollback.map_or(Ok(()), |rollback| copies::keep(host, rollback, before))?;
+            (beside.first)()
+        };
         let report = block_on(async {
             Ok(import::apply(client, plan, &import::ApplyOptions::default(), &mut keep).await)
         })?;
@@ -240,6 +259,9 @@ fn carry_out(
         }
         let holds = report.holds;
         if let Some(error) = report.error {
+            if holds == Holds::Old {
+                (beside.undo)()?;
+            }
             return Err(
                 error.context(format!("the target holds the {holds:?} tree").to_lowercase())
             );

@@ -6,7 +6,7 @@ use pefo_core::generation::{DataSet, Position};
 use pefo_nc::import;
 use serde_json::json;
 
-use super::{acceptances, copies, planned, target};
+use super::{Beside, acceptances, carry_out, copies, planned, target};
 use crate::arguments::Change;
 use crate::host::Host;
 use crate::outcome::Report;
@@ -37,12 +37,19 @@ pub fn run(host: &Host, generation: Option<Position>, change: &Change) -> Result
             (plan, generation.to_string())
         }
     };
+    let is_held = rollback::check(host, &dataset).is_err();
+    let beside = Beside {
+        // A crash after it leaves a host that waits for its operator, not one that goes on.
+        first: &|| rollback::hold(host, &dataset, to.clone()),
+        undo: &|| match is_held {
+            true => Ok(()),
+            false => rollback::lift(host, &dataset),
+        },
+    };
+    let applied = carry_out(host, &client, &plan, "rollback", change.dry_run, &beside)?;
     if !change.dry_run {
-        // First: a crash in between leaves a host that waits for its operator, not one that goes on.
+        // Also where it was there already: the next restore would go on from it.
         rollback::hold(host, &dataset, to.clone())?;
-    }
-    let applied = super::carry_out(host, &client, &plan, "rollback", change.dry_run)?;
-    if !change.dry_run {
         ack::publish(host, &dataset, None, vec![rollback::ROLLED_BACK.to_owned()])?;
     }
     let verb = if change.dry_run {
