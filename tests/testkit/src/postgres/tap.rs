@@ -84,9 +84,9 @@ impl Tap {
         lock(&self.count).said
     }
 
-    /// Whether the act was done.
-    pub fn has_acted(&self) -> bool {
-        lock(&self.count).armed.is_none()
+    /// Does nothing any more, whoever speaks; tells whether the act was done.
+    pub fn disarm(&self) -> bool {
+        lock(&self.count).armed.take().is_none()
     }
 }
 
