@@ -2,7 +2,8 @@
 //!
 //! A promoted standby must not issue a serial that the former active may have issued unseen
 //! ([`fresh_block`]), nor number its CRL as a CRL that it never saw ([`resign_for_takeover`]). Where both
-//! have revoked, their CRLs become one ([`union`](fn@union)), and what else the former active did comes in
+//! have revoked, their CRLs become one ([`union`](fn@union)); [`Succession`] is all of that for one host,
+//! in an order that can be broken off. What else the former active did comes in
 //! by [`merge`](fn@merge). Everything here is a value that can be looked at before
 //! [`apply`](mod@crate::apply) changes a disk.
 //!
@@ -15,6 +16,7 @@ mod merge;
 mod namings;
 mod resign;
 mod signer;
+mod succession;
 mod union;
 
 pub use block::{KnownSerials, fresh_block};
@@ -22,4 +24,5 @@ pub use merge::{CrlToSign, MergePlan, MergeRules, merge};
 pub use namings::Namings;
 pub use resign::{CRL_NUMBER_GAP, ResignOptions, resign_for_takeover};
 pub use signer::{CrlContent, CrlSigner};
+pub use succession::Succession;
 pub use union::{CrlUnion, union};

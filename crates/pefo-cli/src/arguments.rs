@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use pefo_core::Certname;
 use pefo_core::generation::{DataSet, Position};
 
 /// Keeps a warm spare of a Puppet master: certificates and revocations, classification, databases.
@@ -139,6 +140,64 @@ pub enum Command {
         #[arg(long, hide = true)]
         in_place: bool,
     },
+    /// On the passive: take over from an active that is gone.
+    ///
+    /// Applies what was received, gives the CA serials and CRL numbers that nobody has used, and reigns. It refuses
+    /// while a peer answers as the active: that is for 'pefo switchover'. Run again after whatever broke it off, it
+    /// goes on where it was.
+    Promote {
+        /// Reign in an epoch above this one: where two masters claim the same, or a newer one is lost for good.
+        #[arg(long, value_name = "N")]
+        epoch_above: Option<u64>,
+        /// Leave this data set as it was last applied (ca, nc, db:NAME). May be given more than once.
+        #[arg(long, value_name = "DATASET")]
+        leave: Vec<DataSet>,
+        /// Dry run and overruled gates.
+        #[command(flatten)]
+        change: Change,
+    },
+    /// On a master whose reign has ended: become the spare of the one that reigns now.
+    ///
+    /// Tells what this host signed, revoked, reclassified or stored that the new active never saw, and loses none of
+    /// it: see 'pefo ca merge', 'pefo nc rollback' and 'pefo db rollback'.
+    Demote {
+        /// How long to wait for the first data of the new active, in seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+        wait: u64,
+        /// Dry run.
+        #[command(flatten)]
+        dry_run: DryRun,
+    },
+    /// On the active: hand the reign over to the passive; nothing is lost, and what fails is undone.
+    Switchover {
+        /// To whom, where there are several peers.
+        #[arg(long, value_name = "CERTNAME")]
+        to: Option<Certname>,
+        /// How long to wait for each answer of its root, in seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+        timeout: u64,
+        /// Dry run and overruled gates.
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Ask the peers who reigns, and stop what signs here where this host's reign has ended: for the boot, before
+    /// Puppet's server starts.
+    Fence,
+    /// Push nothing from here and apply nothing here until 'pefo resume'; what comes is kept.
+    Pause {
+        /// Why, for whoever looks at 'pefo status'.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Dry run.
+        #[command(flatten)]
+        dry_run: DryRun,
+    },
+    /// Go on after 'pefo pause'.
+    Resume {
+        /// Dry run.
+        #[command(flatten)]
+        dry_run: DryRun,
+    },
     /// Role, reign and the age of each data set, from local state only.
     Status,
     /// Times at which the commands run.
@@ -246,6 +305,19 @@ pub enum Ca {
     Compare,
     /// Which certificates never cross, and why.
     Exclude,
+    /// On the active: bring over what a peer's CA has that this one never saw: what it signed and revoked while it
+    /// reigned by itself, or as a spare.
+    Merge {
+        /// Whose, where there are several peers.
+        #[arg(long, value_name = "CERTNAME")]
+        from: Option<Certname>,
+        /// How long to wait for the peer's answer, in seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+        timeout: u64,
+        /// Dry run and overruled gates.
+        #[command(flatten)]
+        change: Change,
+    },
 }
 
 /// The node classifier.

@@ -11,6 +11,8 @@
 //! STATE/delivered/PEER/DATASET.json                  active: what each peer's spool has received
 //! STATE/acks/PEER/DATASET.ack                        active: what each peer has proved to have applied
 //! STATE/accepted/DATASET.json, store/DATASET/…       passive: what was accepted, and root's own copy
+//! STATE/public/paused.json                           pushes and applies rest, by the operator's word
+//! STATE/reign/*.json                                 changes of role, step by step, and what came of them
 //! STATE/locks, runs, work, exports
 //! ```
 
@@ -231,20 +233,30 @@ impl Host {
     pub fn station(&self) -> Result<(Station, Reign)> {
         let me = self.introduction()?;
         let station = Station::load(&self.station_path())?;
-        let mut keys = vec![me.signing];
-        keys.extend(self.peer_keys().unwrap_or_default());
-        let reign = station.reign(&me.site, &keys)?;
+        let reign = station.reign(&me.site, &self.reign_keys()?)?;
         Ok((station, reign))
     }
 
-    /// Role and reign, where the role is `role`.
+    /// The keys that may have signed a reign: this host's and its peers'.
     ///
     /// # Errors
-    /// `WrongRole`, naming where the command belongs.
+    /// `Config` where this host is not set up.
+    pub fn reign_keys(&self) -> Result<Vec<PublicKey>> {
+        let mut keys = vec![self.introduction()?.signing];
+        // One that is set up and not paired yet has none.
+        keys.extend(self.peer_keys().unwrap_or_default());
+        Ok(keys)
+    }
+
+    /// The reign under which this host does its part, where its role is `role`.
+    ///
+    /// # Errors
+    /// `WrongRole`, naming where the command belongs; `Fenced` where its reign has ended or its role is
+    /// changing; `Refused` (`split-reign`).
     pub fn require(&self, role: Role) -> Result<Reign> {
         let (station, reign) = self.station()?;
         if station.role == role {
-            return Ok(reign);
+            return station.in_force(&reign.site, &self.reign_keys()?);
         }
         Err(Error::new(
             ErrorKind::WrongRole,

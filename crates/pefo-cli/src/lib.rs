@@ -10,6 +10,7 @@
 //! | [`config`] | `/etc/pefo/pefo.toml`; unknown keys are errors |
 //! | [`host`] | this host: paths below the state directory, keys, role and reign, paired peers |
 //! | [`pipeline`] | active: snapshot → generation → transfer; passive: verify → plan → apply → ack |
+//! | [`reigns`] | who rules: promotion, demotion, switchover, fencing |
 //! | [`commands`] | one module a command |
 //! | [`outcome`] | reports and exit codes |
 
@@ -20,6 +21,7 @@ pub mod host;
 pub mod launcher;
 pub mod outcome;
 pub mod pipeline;
+pub mod reigns;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

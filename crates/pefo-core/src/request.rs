@@ -19,7 +19,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub use answer::{Answer, Items, Outcome};
+pub use answer::{Answer, Brought, BroughtFile, Items, Outcome};
 
 use crate::certname::Certname;
 use crate::clock::Timestamp;
@@ -123,6 +123,11 @@ pub enum Subject {
         /// The data set.
         dataset: DataSet,
     },
+    /// What this host has of a data set that the asker's generations do not: the files themselves.
+    Bring {
+        /// The data set.
+        dataset: DataSet,
+    },
     /// A step of handing the reign over.
     Switchover(Switchover),
 }
@@ -131,7 +136,9 @@ impl Subject {
     /// The data set it is about, where it is about one.
     pub fn dataset(&self) -> Option<&DataSet> {
         match self {
-            Self::Verify { dataset } | Self::Reconcile { dataset } => Some(dataset),
+            Self::Verify { dataset } | Self::Reconcile { dataset } | Self::Bring { dataset } => {
+                Some(dataset)
+            }
             Self::Switchover(_) => None,
         }
     }

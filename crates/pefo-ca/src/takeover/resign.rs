@@ -82,7 +82,7 @@ pub fn resign_for_takeover(
 }
 
 /// The one CRL of the signing CA, trusted.
-fn own<'b>(bundle: &'b CrlBundle, authority: &Cert) -> Result<&'b Crl, Conflict> {
+pub(super) fn own<'b>(bundle: &'b CrlBundle, authority: &Cert) -> Result<&'b Crl, Conflict> {
     let whose = &authority.subject;
     let refuse = |rule, message| Err(Conflict::new(rule, "CRL", message));
     let mut all = bundle.crls().iter().filter(|crl| crl.issuer == *whose);

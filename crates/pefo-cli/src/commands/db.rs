@@ -97,7 +97,7 @@ pub(super) fn drill(
         let DataSet::Database(name) = dataset else {
             continue;
         };
-        reports.push(super::recorded(host, command, dataset, change, || {
+        reports.push(super::recorded(host, command, Some(dataset), change, || {
             pipeline::db::drill(host, name, change)
         }));
     }

@@ -7,12 +7,14 @@ mod db;
 mod init;
 mod nc;
 mod receive;
+mod reign;
 mod schedule;
 mod status;
 mod verify;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use pefo_core::generation::DataSet;
 use pefo_core::run::RunRecord;
@@ -23,6 +25,7 @@ use crate::host::Host;
 use crate::outcome::Report;
 use crate::pipeline;
 use crate::pipeline::push::{KeyTravels, PushOptions};
+use crate::reigns;
 
 /// Runs the command, says what happened, gives the exit code.
 pub fn run(arguments: &Arguments) -> ExitCode {
@@ -79,6 +82,20 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
         Command::Ca(Ca::Verify { full, timeout }) => Ok(ca::verify(&host, *full, *timeout)),
         Command::Ca(Ca::Compare) => pipeline::watch::compare(&host),
         Command::Ca(Ca::Exclude) => ca::exclude(&host),
+        Command::Ca(Ca::Merge {
+            from,
+            timeout,
+            change,
+        }) => Ok(recorded(&host, command, Some(&DataSet::Ca), change, || {
+            let timeout = Duration::from_secs(*timeout);
+            reigns::merge::run(&host, from.as_ref(), timeout, change)
+        })),
+        Command::Promote { .. }
+        | Command::Demote { .. }
+        | Command::Switchover { .. }
+        | Command::Fence
+        | Command::Pause { .. }
+        | Command::Resume { .. } => reign::run(&host, command, &arguments.command),
         Command::Ca(Ca::Push {
             seed,
             rotate_key,
@@ -99,7 +116,7 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
             rollback: Some(generation),
             allow_unrevoke,
             change,
-        }) => Ok(recorded(&host, command, &DataSet::Ca, change, || {
+        }) => Ok(recorded(&host, command, Some(&DataSet::Ca), change, || {
             pipeline::rollback::run(&host, *generation, *allow_unrevoke, change)
         })),
         Command::Ca(Ca::Apply { change, .. }) => apply(&host, command, &[DataSet::Ca], change),
@@ -107,7 +124,7 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
         Command::Nc(Nc::Rollback { generation, change }) => Ok(recorded(
             &host,
             command,
-            &DataSet::Classifier,
+            Some(&DataSet::Classifier),
             change,
             || pipeline::nc::roll_back(&host, *generation, change),
         )),
@@ -143,7 +160,7 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
         }
         Command::Db(Db::Rollback { name, dry_run }) => {
             let (dataset, change) = (database(name)?, Change::from(dry_run));
-            Ok(recorded(&host, command, &dataset, &change, || {
+            Ok(recorded(&host, command, Some(&dataset), &change, || {
                 pipeline::db::rollback(&host, name, dry_run.dry_run)
             }))
         }
@@ -231,7 +248,7 @@ fn push(
     options: PushOptions,
 ) -> Result<Report> {
     let reports = datasets.iter().map(|dataset| {
-        recorded(host, command, dataset, change, || {
+        recorded(host, command, Some(dataset), change, || {
             pipeline::push::run(host, dataset, change, options)
         })
     });
@@ -240,7 +257,7 @@ fn push(
 
 fn apply(host: &Host, command: &str, datasets: &[DataSet], change: &Change) -> Result<Report> {
     let reports = datasets.iter().map(|dataset| {
-        recorded(host, command, dataset, change, || {
+        recorded(host, command, Some(dataset), change, || {
             pipeline::apply::run(host, dataset, change)
         })
     });
@@ -269,16 +286,17 @@ fn one_or_all(mut reports: Vec<Report>) -> Report {
     }
 }
 
-/// Runs one data set's part and keeps a record of it; a dry run leaves none.
+/// Runs one part, of a data set or of the whole host, and keeps a record of it; a dry run leaves none.
 fn recorded(
     host: &Host,
     command: &str,
-    dataset: &DataSet,
+    dataset: Option<&DataSet>,
     change: &Change,
     run: impl FnOnce() -> Result<Report>,
 ) -> Report {
     let began = host.clock.now();
-    let mut report = run().unwrap_or_else(Report::failed).about(dataset.clone());
+    let mut report = run().unwrap_or_else(Report::failed);
+    report.dataset = dataset.cloned();
     // The other role's command, called here by mistake, says nothing of how this host does.
     let is_misplaced = report
         .errors
@@ -295,7 +313,7 @@ fn recorded(
     let record = RunRecord {
         format: 1,
         command: command.to_owned(),
-        dataset: Some(dataset.clone()),
+        dataset: dataset.cloned(),
         position,
         began,
         ended: host.clock.now(),
@@ -325,6 +343,7 @@ fn name(command: &Command) -> &'static str {
         Command::Ca(Ca::Verify { .. }) => "ca verify",
         Command::Ca(Ca::Compare) => "ca compare",
         Command::Ca(Ca::Exclude) => "ca exclude",
+        Command::Ca(Ca::Merge { .. }) => "ca merge",
         Command::Nc(Nc::Export { .. }) => "nc export",
         Command::Nc(Nc::Push { .. }) => "nc push",
         Command::Nc(Nc::Diff) => "nc diff",
@@ -344,6 +363,12 @@ fn name(command: &Command) -> &'static str {
         Command::Apply { .. } => "apply",
         Command::Run { .. } => "run",
         Command::Verify { .. } => "verify",
+        Command::Promote { .. } => "promote",
+        Command::Demote { .. } => "demote",
+        Command::Switchover { .. } => "switchover",
+        Command::Fence => "fence",
+        Command::Pause { .. } => "pause",
+        Command::Resume { .. } => "resume",
         Command::Status => "status",
         Command::Schedule(_) => "schedule print",
         Command::Receive => "receive",

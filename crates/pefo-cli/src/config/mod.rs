@@ -52,6 +52,15 @@ pub struct Config {
     /// How much is kept.
     #[serde(default)]
     pub retention: Retention,
+    /// Programs that are told what happens.
+    #[serde(default)]
+    pub hooks: Hooks,
+    /// The original module's facts.
+    #[serde(default)]
+    pub facts: Facts,
+    /// The PuppetDB that a promotion asks for exported resources.
+    #[serde(default)]
+    pub puppetdb: Option<PuppetDb>,
 }
 
 /// `[site]`.
@@ -206,6 +215,12 @@ pub struct Classifier {
     /// How often 'pefo run' asks the active's classifier whether something was changed, in seconds.
     #[serde(default = "default_poll")]
     pub poll_seconds: u32,
+    /// After a promotion the original's node groups are made or mended on the new active.
+    #[serde(default)]
+    pub failover_groups: bool,
+    /// After a promotion the classifier is told to read the classes anew.
+    #[serde(default)]
+    pub refresh_classes: bool,
 }
 
 fn default_poll() -> u32 {
@@ -314,6 +329,38 @@ impl Default for Retention {
     fn default() -> Self {
         Self { generations: 5 }
     }
+}
+
+/// `[hooks]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hooks {
+    /// A program with its arguments, run when this host's role has changed or its reign has ended.
+    pub role_changed: Vec<String>,
+}
+
+/// `[facts]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Facts {
+    /// Where they are written, as external facts; nowhere where it is not said.
+    pub file: Option<PathBuf>,
+}
+
+/// `[puppetdb]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PuppetDb {
+    /// The API's address.
+    pub url: String,
+    /// The Puppet CA's certificate, for https.
+    #[serde(default)]
+    pub ca_cert: Option<PathBuf>,
+    /// The client certificate, for https.
+    #[serde(default)]
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
 }
 
 impl Config {

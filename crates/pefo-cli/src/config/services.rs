@@ -1,4 +1,5 @@
-//! `[services]`: what uses a database, and is stopped while another takes its place.
+//! `[services]`: what uses a database, and is stopped while another takes its place; what signs, and is stopped
+//! once this host reigns no more.
 
 use pefo_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,11 @@ pub struct Services {
     pub probe: Vec<String>,
     /// Seconds until which the probe must have ended with 0.
     pub probe_timeout: u64,
+    /// Stopped in this order once this host's reign has ended: what signs. Started again once it is a spare
+    /// that is in step.
+    pub on_fence: Vec<String>,
+    /// Started once this host is the active.
+    pub on_promote: Vec<String>,
 }
 
 /// `services.manager`.
@@ -49,6 +55,8 @@ impl Default for Services {
             after: Vec::new(),
             probe: Vec::new(),
             probe_timeout: 120,
+            on_fence: Vec::new(),
+            on_promote: Vec::new(),
         }
     }
 }
@@ -60,11 +68,24 @@ impl Services {
         programs.into_iter().all(Vec::is_empty)
     }
 
+    /// Every service that is named, and in which list.
+    fn names(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        let lists = [
+            ("bounce", &self.bounce),
+            ("on_fence", &self.on_fence),
+            ("on_promote", &self.on_promote),
+        ];
+        lists
+            .into_iter()
+            .flat_map(|(list, names)| names.iter().map(move |name| (list, name)))
+    }
+
     pub(super) fn validate(&self) -> Result<()> {
         let bad = |message: String| Err(Error::new(ErrorKind::Config, message));
         let commands = [&self.stop, &self.start];
         if self.manager == ServiceManager::Command {
-            if !self.bounce.is_empty() && commands.into_iter().any(Vec::is_empty) {
+            let has_services = self.names().next().is_some();
+            if has_services && commands.into_iter().any(Vec::is_empty) {
                 return bad(
                     "services.manager = \"command\" needs services.stop and services.start"
                         .to_owned(),
@@ -77,12 +98,9 @@ impl Services {
             );
         }
         // A name that begins with a dash would be an option of the manager's program.
-        if let Some(name) = self
-            .bounce
-            .iter()
-            .find(|name| name.is_empty() || name.starts_with('-'))
-        {
-            return bad(format!("services.bounce: {name:?} is no service"));
+        let is_none = |name: &&(&str, &String)| name.1.is_empty() || name.1.starts_with('-');
+        if let Some((list, name)) = self.names().find(|name| is_none(&name)) {
+            return bad(format!("services.{list}: {name:?} is no service"));
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The passive's half: verify → plan → apply → record → ack.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use pefo_core::clock::Timestamp;
@@ -9,7 +10,7 @@ use pefo_core::generation::{Accepted, DataSet, Gate, Position};
 use pefo_core::keys::PublicKey;
 use pefo_core::pairing::Introduction;
 use pefo_core::record;
-use pefo_core::reign::{Reign, Role};
+use pefo_core::reign::{Epoch, Reign, Role};
 use pefo_core::run::Outcome;
 use pefo_core::sealing::UnsealingKey;
 use pefo_core::{Error, ErrorKind, Result};
@@ -22,6 +23,7 @@ use super::{ack, ca, db, nc, rollback};
 use crate::arguments::Change;
 use crate::host::Host;
 use crate::outcome::{Report, outcome_of};
+use crate::reigns::{look, pause, returned};
 
 /// What a data set's library did, or would do.
 pub struct Applied {
@@ -42,18 +44,43 @@ pub struct Passive<'a> {
     keys: Vec<PublicKey>,
     unsealing: UnsealingKey,
     reign: Reign,
+    /// Beyond these nothing is taken; where there are any, of other data sets nothing is.
+    until: Option<BTreeMap<DataSet, Position>>,
     /// Of what it was opened from.
-    stamps: [Option<Identity>; 2],
+    stamps: [Option<Identity>; 3],
 }
 
 impl<'a> Passive<'a> {
     /// Opens this host as the passive.
     ///
     /// # Errors
-    /// `WrongRole` on the active.
+    /// `WrongRole` on the active; `Fenced` where its reign has ended or its role is changing.
     pub fn open(host: &'a Host) -> Result<Self> {
         let stamps = stamps(host);
         let reign = host.require(Role::Passive)?;
+        Self::under(host, reign, None, stamps)
+    }
+
+    /// Opens a passive that is about to change its role: what its active has sent up to some generations is
+    /// still taken, and nothing beyond.
+    ///
+    /// # Errors
+    /// `WrongRole` on the active.
+    pub fn until(host: &'a Host, until: BTreeMap<DataSet, Position>) -> Result<Self> {
+        let stamps = stamps(host);
+        let (station, reign) = host.station()?;
+        if station.role != Role::Passive {
+            host.require(Role::Passive)?;
+        }
+        Self::under(host, reign, Some(until), stamps)
+    }
+
+    fn under(
+        host: &'a Host,
+        reign: Reign,
+        until: Option<BTreeMap<DataSet, Position>>,
+        stamps: [Option<Identity>; 3],
+    ) -> Result<Self> {
         Ok(Self {
             host,
             stamps,
@@ -61,10 +88,25 @@ impl<'a> Passive<'a> {
             keys: host.peer_keys()?,
             unsealing: host.unsealing_key()?,
             reign,
+            until,
         })
     }
 
-    /// Whether role, reign and peers are still those of when it was opened.
+    /// Whether a generation of a data set may be taken: of this reign, and none too late. What was left of
+    /// another reign says nothing any more.
+    pub(super) fn may_take(&self, dataset: &DataSet, position: Position) -> bool {
+        let is_in_time = |until: &BTreeMap<DataSet, Position>| {
+            until.get(dataset).is_some_and(|last| position <= *last)
+        };
+        position.epoch == self.epoch() && self.until.as_ref().is_none_or(is_in_time)
+    }
+
+    /// The reign under which it takes.
+    pub fn epoch(&self) -> Epoch {
+        self.reign.epoch
+    }
+
+    /// Whether role, reign and peers are still those of when it was opened, and nobody has paused this host.
     pub fn is_current(&self) -> bool {
         self.stamps == stamps(self.host)
     }
@@ -82,8 +124,14 @@ impl<'a> Passive<'a> {
     }
 }
 
-fn stamps(host: &Host) -> [Option<Identity>; 2] {
-    [host.station_path(), host.state("public/peers")].map(|path| {
+/// What says in which role this host acts, and whether it does; equal as long as that is the same.
+pub(in crate::pipeline) fn stamps(host: &Host) -> [Option<Identity>; 3] {
+    let paths = [
+        host.station_path(),
+        host.state("public/peers"),
+        pause::path(host),
+    ];
+    paths.map(|path| {
         let meta = std::fs::symlink_metadata(path).ok()?;
         Some(Identity::from(&meta))
     })
@@ -92,18 +140,37 @@ fn stamps(host: &Host) -> [Option<Identity>; 2] {
 /// Verifies the newest generation, plans, applies, records and acknowledges.
 ///
 /// # Errors
-/// `WrongRole` on the active, `Locked`, what the gate or the data set's library refuses.
+/// `WrongRole` on the active, `Fenced`, `Locked`, `Refused` (`paused`), what the gate or the data set's library
+/// refuses.
 pub fn run(host: &Host, dataset: &DataSet, change: &Change) -> Result<Report> {
+    if !change.dry_run {
+        look(host)?;
+    }
     let passive = Passive::open(host)?;
-    let _lock = host.lock(&format!("apply-{}", dataset.dir_name()))?;
+    pause::check(host, change)?;
+    let _lock = host.lock(&lock_name(dataset))?;
     if change.dry_run {
         return show(host, dataset, change);
     }
     rollback::release(host, dataset, change)?;
+    holding(&passive, dataset, change)
+}
+
+/// The lock of whoever applies a data set.
+pub fn lock_name(dataset: &DataSet) -> String {
+    format!("apply-{}", dataset.dir_name())
+}
+
+/// As [`run`], for who has asked all that is to be asked first and holds the data set's lock.
+///
+/// # Errors
+/// As [`run`].
+pub fn holding(passive: &Passive<'_>, dataset: &DataSet, change: &Change) -> Result<Report> {
+    let host = passive.host;
     if let DataSet::Database(name) = dataset {
         db::finish_interrupted(host, name)?;
     }
-    round(&passive, dataset, |received| {
+    round(passive, dataset, |received| {
         act(host, dataset, received, change, false)
     })
 }
@@ -145,7 +212,7 @@ pub fn round(
         .newest()
         .accepted(applied_before)
         .store(&host.disk, &ledger)?;
-    let applied = match act(&received) {
+    let applied = match returned::settle(host, dataset, &received).and_then(|()| act(&received)) {
         Ok(applied) => applied,
         Err(error) => {
             // A batch that does not fit what stands before it: only a full generation leads on.
@@ -170,6 +237,9 @@ pub fn round(
     }
     ack::publish(host, dataset, reconcile, refused)?;
     note_caught_up(host, dataset)?;
+    if let Err(error) = returned::in_step(host, dataset) {
+        tracing::error!(%error, "what was stopped when this host's reign ended does not start again");
+    }
     received::prune(host, dataset, position)?;
     let details = json!({ "generation": position.to_string(), "changes": applied.details });
     let report = if applied.changed {

@@ -1,7 +1,9 @@
 //! The CA: what pefo-ca's snapshot sends, and how its plan is reached from a verified generation.
 
+mod merging;
 mod rules;
 mod seeding;
+mod succession;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -31,7 +33,9 @@ use crate::launcher::{account, group_id};
 use rules::{EXCLUDED, names, rules};
 use seeding::seed_from;
 
+pub use merging::{Merged, beyond, merge, unseen};
 pub use rules::{exclusions, left_out, verify_rules};
+pub use succession::{block_of_its_own, choose as choose_succession, has_begun, succeed};
 
 /// The signing key, which crosses once, sealed.
 pub const KEY: &str = "ca_key.pem";
@@ -367,7 +371,7 @@ fn left_undone(plan: &Plan) -> Vec<Error> {
     conflicts.map(pefo_ca::Conflict::to_error).collect()
 }
 
-fn to_json(plan: &Plan) -> Result<serde_json::Value> {
+fn to_json(plan: &impl serde::Serialize) -> Result<serde_json::Value> {
     serde_json::to_value(plan).map_err(|error| Error::invalid(format!("write the plan: {error}")))
 }
 

@@ -1,7 +1,7 @@
 //! The one way through: active: snapshot → generation → transfer; passive: verify → plan → apply → ack.
 //!
 //! [`push`] and [`apply`] are the same for every data set; [`ca`], [`nc`] and [`db`] say what a data
-//! set is made of and hand it to its library. [`requests`] is what the active asks of the passive.
+//! set is made of and hand it to its library. [`question`] is what the active asks of the passive's root, [`requests`] how that answers.
 
 pub mod ack;
 pub mod apply;
@@ -10,6 +10,7 @@ pub mod db;
 pub mod kept;
 pub mod nc;
 pub mod push;
+pub mod question;
 pub mod received;
 pub mod requests;
 pub mod rollback;

@@ -4,7 +4,7 @@ mod confirm;
 mod take_up;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pefo_core::ack::Ack;
@@ -28,6 +28,7 @@ use crate::arguments::Change;
 use crate::config::Compression;
 use crate::host::{Delivered, Host};
 use crate::outcome::Report;
+use crate::reigns::{ask, learn, look, pause};
 use take_up::TakenUp;
 
 /// What a data set's library collected, ready to become a generation.
@@ -60,6 +61,18 @@ pub struct PushOptions {
     pub key_travels: KeyTravels,
     /// Collect even where nothing can have changed since the last.
     pub force: bool,
+    /// It is the last of this reign: this host's role is changing, and the caller is who changes it.
+    pub handing_over: bool,
+}
+
+impl PushOptions {
+    /// The last push of a reign.
+    pub fn handing_over() -> Self {
+        Self {
+            handing_over: true,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for PushOptions {
@@ -67,6 +80,7 @@ impl Default for PushOptions {
         Self {
             key_travels: KeyTravels::No,
             force: false,
+            handing_over: false,
         }
     }
 }
@@ -83,6 +97,9 @@ struct Push<'a> {
     accepts_rollback: bool,
 }
 
+/// How long a peer that is asked who reigns may take.
+const ASKED: Duration = Duration::from_secs(3);
+
 /// The rule that stops a source which is behind what its peer has accepted from it.
 pub const ROLLED_BACK: &str = "source-rolled-back";
 
@@ -98,7 +115,18 @@ pub fn run(
     options: PushOptions,
 ) -> Result<Report> {
     let key_travels = options.key_travels;
-    let reign = host.require(Role::Active)?;
+    if !change.dry_run && !options.handing_over {
+        look(host)?;
+    }
+    let reign = match options.handing_over {
+        // Nobody else gives anything out meanwhile.
+        true => host.station()?.1,
+        false => {
+            let reign = host.require(Role::Active)?;
+            pause::check(host, change)?;
+            reign
+        }
+    };
     // Whoever only looks may do so beside a watch.
     let part = if change.dry_run { "show" } else { "push" };
     let _lock = host.lock(&format!("{part}-{}", dataset.dir_name()))?;
@@ -205,23 +233,29 @@ impl Push<'_> {
             items,
             description,
         )?;
-        let mut given_out = false;
+        let given_out = Mutex::new(false);
         let (mut sent, mut unchanged, mut errors) = (Vec::new(), Vec::new(), Vec::new());
         let TakenUp {
             sent: again,
-            mut behind,
+            behind,
         } = taken_up;
-        for peer in peers {
-            if let Some(error) = behind.remove(&peer.certname) {
-                errors.push(error);
-                continue;
-            }
-            match self.serve(peer, meaning, &outgoing, &mut given_out) {
-                Ok(true) => sent.push(&peer.certname),
-                Ok(false) => unchanged.push(&peer.certname),
+        let served = peers
+            .iter()
+            .filter(|peer| !behind.contains_key(&peer.certname));
+        // All at once: one that is down, or slow, delays no other.
+        let served = ask::each(served.cloned().collect(), |peer| {
+            let served = self.serve(peer, meaning, &outgoing, &given_out);
+            served.map_err(|error| learn::why(self.host, peer, error))
+        });
+        errors.extend(behind.into_values());
+        for (peer, served) in served {
+            match served {
+                Ok(true) => sent.push(peer.certname),
+                Ok(false) => unchanged.push(peer.certname),
                 Err(error) => errors.push(error.context(&peer.certname)),
             }
         }
+        let given_out = *given_out.lock().unwrap_or_else(PoisonError::into_inner);
         if errors.is_empty() {
             Kept::of(self.host, self.dataset).clear();
         }
@@ -250,7 +284,7 @@ impl Push<'_> {
                 format!(
                     "{}: sent {text} to {} as {position}\n",
                     self.dataset,
-                    join(&sent)
+                    join(&sent.iter().collect::<Vec<_>>())
                 ),
             )
         };
@@ -285,7 +319,7 @@ impl Push<'_> {
         peer: &Introduction,
         meaning: Digest,
         outgoing: &Outgoing,
-        given_out: &mut bool,
+        given_out: &Mutex<bool>,
     ) -> Result<bool> {
         let mut connection = connect(self.host, &self.me, peer, &Purpose::of(self.dataset))?;
         let ack = super::ack::fetch(self.host, &self.me, peer, self.dataset, &mut connection)?;
@@ -300,20 +334,7 @@ impl Push<'_> {
         let delivered = self.host.delivered(&peer.certname, self.dataset)?;
         let needed = self.needs(delivered.as_ref(), ack.as_ref(), meaning);
         if needed {
-            if !*given_out {
-                // On disk before it is on the wire: a position is never used twice.
-                let sent = Sent {
-                    format: 1,
-                    position: outgoing.position(),
-                    state: outgoing.manifest.state(),
-                };
-                sent.store(
-                    &self.host.disk,
-                    &self.host.record_path("sent", self.dataset),
-                )?;
-                *given_out = true;
-                Kept::of(self.host, self.dataset).keep(outgoing, meaning);
-            }
+            self.give_out(meaning, outgoing, given_out)?;
             connection.push(outgoing, &Silent)?;
             self.host
                 .note_delivered(&peer.certname, self.dataset, outgoing.position(), meaning)?;
@@ -322,6 +343,31 @@ impl Push<'_> {
         connection.heartbeat(&heartbeat)?;
         connection.close()?;
         Ok(needed)
+    }
+
+    /// On disk before it is on the wire, for the first peer that is served: a position is never used twice.
+    fn give_out(
+        &self,
+        meaning: Digest,
+        outgoing: &Outgoing,
+        given_out: &Mutex<bool>,
+    ) -> Result<()> {
+        let mut given_out = given_out.lock().unwrap_or_else(PoisonError::into_inner);
+        if *given_out {
+            return Ok(());
+        }
+        let sent = Sent {
+            format: 1,
+            position: outgoing.position(),
+            state: outgoing.manifest.state(),
+        };
+        sent.store(
+            &self.host.disk,
+            &self.host.record_path("sent", self.dataset),
+        )?;
+        *given_out = true;
+        Kept::of(self.host, self.dataset).keep(outgoing, meaning);
+        Ok(())
     }
 
     /// Whether a peer lacks what `meaning` names, or asks for it again.
@@ -369,7 +415,8 @@ pub fn rolled_back(peer: &Certname, accepted: Position, next: Position) -> Error
         .hint("this host was restored from an older state; compare the two masters first, then push with --accept source-rolled-back")
 }
 
-/// Opens a session with a peer: pinned host key, our own key, handshake.
+/// Opens a session with a peer: pinned host key, our own key, handshake. Where it refuses because of who reigns,
+/// that is learnt first.
 ///
 /// # Errors
 /// `Unreachable`, `Denied`, `Refused` (`host-key`), `Protocol`, `Fenced`.
@@ -393,6 +440,20 @@ pub fn connect_until(
     purpose: &Purpose,
     cancel: &Cancel,
 ) -> Result<Connection> {
+    dial(host, me, peer, purpose, cancel).map_err(|error| learn::why(host, peer, error))
+}
+
+/// Opens a session, and asks nothing else of who refuses.
+///
+/// # Errors
+/// As [`connect`].
+pub fn dial(
+    host: &Host,
+    me: &Introduction,
+    peer: &Introduction,
+    purpose: &Purpose,
+    cancel: &Cancel,
+) -> Result<Connection> {
     let settings = &host.config.transport;
     let mut target = SshTarget::new(
         peer.host.clone(),
@@ -403,6 +464,11 @@ pub fn connect_until(
     );
     target.connect_timeout = Duration::from_secs(settings.connect_timeout);
     target.io_timeout = Duration::from_secs(settings.io_timeout);
+    if *purpose == Purpose::ask() {
+        // Who does not say at once who reigns is not waited for while nobody does.
+        target.connect_timeout = target.connect_timeout.min(ASKED);
+        target.io_timeout = target.io_timeout.min(ASKED);
+    }
     let (station, _) = host.station()?;
     let level = match settings.compression {
         Compression::Zstd => Introduced::COMPRESSION,

@@ -64,9 +64,14 @@ pub fn spool_dir(host: &Host, dataset: &DataSet) -> Result<Option<Beneath>> {
 ///
 /// # Errors
 /// `Io`, `Refused` where there are too many.
-pub fn next(dir: &Beneath, accepted: Option<Position>) -> Result<Option<(Position, Form)>> {
+pub fn next(
+    dir: &Beneath,
+    accepted: Option<Position>,
+    may: impl Fn(Position) -> bool,
+) -> Result<Option<(Position, Form)>> {
     let mut newer = spool::list(dir)?;
     newer.retain(|(position, _)| accepted.is_none_or(|accepted| *position > accepted));
+    newer.retain(|(position, _)| may(*position));
     let full = newer.iter().rev().find(|(_, form)| *form == Form::Full);
     Ok(full.or(newer.first()).copied())
 }
@@ -82,7 +87,9 @@ impl Passive<'_> {
         let accepted = Accepted::load(&self.host.record_path("accepted", dataset))?;
         let dir = spool_dir(self.host, dataset)?;
         let position = accepted.as_ref().map(|accepted| accepted.position);
-        let newest = dir.as_ref().map(|dir| next(dir, position)).transpose()?;
+        let may = |position| self.may_take(dataset, position);
+        let newest = dir.as_ref().map(|dir| next(dir, position, may));
+        let newest = newest.transpose()?;
         let mut received = match (&dir, newest.flatten(), &accepted) {
             (Some(dir), Some((position, Form::Full)), _) => Received {
                 full: self.gate(dataset, accepted.as_ref()).take(
@@ -96,7 +103,7 @@ impl Passive<'_> {
                 stopped: None,
             },
             (_, _, Some(accepted)) => self.accepted(dataset, accepted)?,
-            _ => return Err(nothing_yet(dataset)),
+            _ => return Err(self.nothing_yet(dataset)),
         };
         if let Some(dir) = dir {
             self.take_batches(dataset, &dir, store, &mut received)?;
@@ -109,6 +116,7 @@ impl Passive<'_> {
     /// # Errors
     /// As [`Passive::accepted`].
     pub fn held(&self, dataset: &DataSet, accepted: &Accepted) -> Result<Held> {
+        self.is_of_this_reign(dataset, accepted)?;
         let store = self.host.store(dataset);
         let gate = self.gate(dataset, None);
         let (base, after) = way_to(&store, accepted.position)?;
@@ -138,8 +146,10 @@ impl Passive<'_> {
     /// Opens what was accepted last again: the full generation in root's store and the batches up to it.
     ///
     /// # Errors
-    /// What the gate says; `Refused` (`batch-gap`) where root's copies do not lead to what was accepted.
+    /// What the gate says; `NotFound` where it is of a reign that has ended; `Refused` (`batch-gap`) where root's
+    /// copies do not lead to what was accepted.
     pub fn accepted(&self, dataset: &DataSet, accepted: &Accepted) -> Result<Received> {
+        self.is_of_this_reign(dataset, accepted)?;
         let received = self.reopen(dataset, accepted.position)?;
         if received.newest().manifest().state() == accepted.state {
             Ok(received)
@@ -175,6 +185,22 @@ impl Passive<'_> {
         }
     }
 
+    fn is_of_this_reign(&self, dataset: &DataSet, accepted: &Accepted) -> Result<()> {
+        if accepted.position.epoch == self.epoch() {
+            Ok(())
+        } else {
+            Err(self.nothing_yet(dataset))
+        }
+    }
+
+    fn nothing_yet(&self, dataset: &DataSet) -> Error {
+        let message = format!(
+            "{dataset}: nothing was received in epoch {} yet",
+            self.epoch()
+        );
+        Error::new(ErrorKind::NotFound, message).hint("run 'pefo push' on the active")
+    }
+
     /// What leads to a position, as far as it goes without a gap.
     fn reopen(&self, dataset: &DataSet, position: Position) -> Result<Received> {
         let store = self.host.store(dataset);
@@ -200,7 +226,8 @@ impl Passive<'_> {
         let newest = received.position();
         let listed = spool::list(dir)?.into_iter();
         let newer = listed.skip_while(|(position, _)| *position <= newest);
-        for (position, _) in newer.take_while(|(_, form)| *form == Form::Batch) {
+        let next = |it: &(Position, Form)| it.1 == Form::Batch && self.may_take(dataset, it.0);
+        for (position, _) in newer.take_while(next) {
             let accepted = received.newest().accepted(None);
             let gate = self.gate(dataset, Some(&accepted));
             match gate.take(dir, position, Form::Batch, store, &self.host.disk) {
@@ -279,14 +306,6 @@ fn gap(position: Position) -> Error {
         format!("this host's copies do not lead to {position}, which it accepted"),
     )
     .hint("the source sends a full generation next; nothing to do")
-}
-
-fn nothing_yet(dataset: &DataSet) -> Error {
-    Error::new(
-        ErrorKind::NotFound,
-        format!("{dataset}: nothing was received yet"),
-    )
-    .hint("run 'pefo push' on the active")
 }
 
 /// Keeps the newest full generations of root's store and what goes on from them; always that from which

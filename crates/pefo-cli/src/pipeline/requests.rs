@@ -18,14 +18,15 @@ use pefo_core::lock::Lock;
 use pefo_core::pairing::Introduction;
 use pefo_core::record;
 use pefo_core::reign::{Reign, Role};
-use pefo_core::request::{Answer, Items, Nonce, Outcome, Request, Subject};
+use pefo_core::request::{Answer, Brought, Items, Nonce, Outcome, Request, Subject};
 use pefo_core::{Digest, Error, ErrorKind, RelPath, Result};
 use serde::{Deserialize, Serialize};
 
-use super::ack;
 use super::apply::Passive;
 use super::received::{reopen_batches, way_to};
+use super::{ack, ca};
 use crate::host::Host;
+use crate::reigns::handover;
 
 /// How many answers stay whose request is gone: the active may not have fetched them yet.
 const KEPT_ANSWERS: usize = 16;
@@ -79,6 +80,9 @@ pub fn answer_pending(host: &Host, holds: Option<&DataSet>) -> Result<Vec<Nonce>
         }
     }
     prune(host, &standing)?;
+    drop(root);
+    // What follows once the reign was handed over is nothing that the peer waits for.
+    handover::go_on(host, holds)?;
     Ok(answered)
 }
 
@@ -154,15 +158,36 @@ impl Root<'_> {
                 let _lock = self.lock(dataset)?;
                 reconcile(self.host, dataset, peer, &self.me).map(|()| Outcome::Done)
             }
-            Subject::Switchover(_) => Err(Error::refused(
-                "not-served",
-                format!(
-                    "{} does not hand the reign over by request",
-                    self.me.certname
-                ),
-            )
-            .hint("upgrade pefo there")),
+            Subject::Bring { dataset } => self.bring(dataset).map(Outcome::Brought),
+            Subject::Switchover(step) => {
+                handover::take(self.host, step, request, self.holds).map(|()| Outcome::Done)
+            }
         }
+    }
+
+    /// What this host has that the generations it accepted do not.
+    fn bring(&self, dataset: &DataSet) -> Result<Brought> {
+        let _lock = self.lock(dataset)?;
+        if *dataset != DataSet::Ca {
+            let message = format!("{dataset} is not brought from one master to the other");
+            return Err(Error::refused("dataset-unknown", message));
+        }
+        let Some(accepted) = Accepted::load(&self.host.record_path("accepted", dataset))? else {
+            return Err(self.nothing_accepted(dataset));
+        };
+        let held = Passive::open(self.host)?.held(dataset, &accepted)?;
+        let brought = Brought {
+            dataset: dataset.clone(),
+            position: accepted.position,
+            files: ca::beyond(self.host, &held.state)?,
+        };
+        brought.fits()?;
+        Ok(brought)
+    }
+
+    fn nothing_accepted(&self, dataset: &DataSet) -> Error {
+        let message = format!("{} has accepted nothing of {dataset}", self.me.certname);
+        Error::refused("nothing-accepted", message).hint("push, apply there, then ask again")
     }
 
     /// What root holds of the newest accepted generation, as it reads now. A file that is gone is left
@@ -170,11 +195,7 @@ impl Root<'_> {
     fn verify(&self, dataset: &DataSet) -> Result<Items> {
         let _lock = self.lock(dataset)?;
         let Some(accepted) = Accepted::load(&self.host.record_path("accepted", dataset))? else {
-            return Err(Error::refused(
-                "nothing-accepted",
-                format!("{} has accepted nothing of {dataset}", self.me.certname),
-            )
-            .hint("push, apply there, then ask again"));
+            return Err(self.nothing_accepted(dataset));
         };
         let (state, items) = self.held(dataset, accepted.position)?;
         Ok(Items::of(dataset.clone(), accepted.position, state, items))

@@ -109,6 +109,24 @@ impl Services {
         outcome.and_then(|()| self.run_hook(&self.settings.after))
     }
 
+    /// Stops others than those of a swap, in this order: all of them, also where one fails.
+    ///
+    /// # Errors
+    /// `Child`: the first that does not stop.
+    pub fn halt(&self, names: &[String]) -> Result<()> {
+        let each = names.iter().map(|name| self.set(name, false));
+        each.fold(Ok(()), Result::and)
+    }
+
+    /// Starts others than those of a swap, in the opposite order.
+    ///
+    /// # Errors
+    /// `Child`: the first that does not start.
+    pub fn raise(&self, names: &[String]) -> Result<()> {
+        let each = names.iter().rev().map(|name| self.set(name, true));
+        each.fold(Ok(()), Result::and)
+    }
+
     /// Waits until they are well; tells after how many milliseconds, where there is a probe.
     ///
     /// # Errors

@@ -13,21 +13,17 @@ use pefo_ca::verify::{CheckOptions, Comparison, check, compare, compare_beside};
 use pefo_ca::{CaLayout, SerialMode, SnapshotOptions, SourceIndex};
 use pefo_core::digest_cache::DigestCache;
 use pefo_core::generation::{Accepted, DataSet};
-use pefo_core::keys::{random_bytes, system_random};
 use pefo_core::pairing::Introduction;
-use pefo_core::request::{Answer, Items, Nonce, Outcome, Request, Subject};
+use pefo_core::request::{Items, Outcome, Subject};
 use pefo_core::{Digest, Error, ErrorKind, RelPath, Result};
-use pefo_transport::Purpose;
 use serde_json::{Value, json};
 
 use super::apply::Passive;
-use super::{ca, push};
+use super::{ca, question};
 use crate::arguments::Change;
 use crate::host::Host;
 use crate::outcome::{Health, Report};
 
-/// How often it is looked whether the peer's root has answered.
-const LOOK: Duration = Duration::from_millis(100);
 /// So many differing items are shown to people.
 const SHOWN: usize = 20;
 
@@ -249,51 +245,11 @@ fn differences(index: &SourceIndex, items: &Items) -> BTreeMap<String, &'static 
 
 /// Asks a peer's root what it holds, and waits for its answer.
 fn ask(host: &Host, peer: &Introduction, timeout: Duration) -> Result<Items> {
-    let (me, key) = (host.introduction()?, host.signing_key()?);
-    let (_, reign) = host.station()?;
-    let request = Request {
-        format: 1,
-        site: me.site.clone(),
-        certname: me.certname.clone(),
-        epoch: reign.epoch,
-        holder: key.public().id(),
-        nonce: Nonce::from_random(random_bytes(&system_random())?),
-        time: host.clock.now(),
-        subject: Subject::Verify {
-            dataset: DataSet::Ca,
-        },
+    let subject = Subject::Verify {
+        dataset: DataSet::Ca,
     };
-    let document = request.sign(&key)?;
-    let mut connection = push::connect(host, &me, peer, &Purpose::ask())?;
-    connection.request(&document)?;
-    let begun = host.clock.monotonic();
-    let answer = loop {
-        if let Some(bytes) = connection.answer(&request.nonce)? {
-            break Answer::check(&bytes, &request, &document, &[peer.signing])?;
-        }
-        if host.clock.monotonic().saturating_sub(begun) >= timeout {
-            return Err(Error::new(ErrorKind::Unreachable, format!("its root has not answered within {} s", timeout.as_secs()))
-                .hint("requests are answered by 'pefo ca watch' there, or at the end of the next 'pefo apply'"));
-        }
-        host.clock.wait(LOOK);
-    };
-    drop(connection.close());
-    match answer.outcome {
+    match question::ask(host, peer, subject, timeout)? {
         Outcome::Items(items) => Ok(items),
-        Outcome::Done => Err(Error::new(
-            ErrorKind::Protocol,
-            "its root answered something else",
-        )),
-        Outcome::Refused {
-            rule,
-            message,
-            hint,
-        } => {
-            let error = Error::refused(rule, message);
-            Err(match hint {
-                Some(hint) => error.hint(hint),
-                None => error,
-            })
-        }
+        _ => Err(question::other_answer()),
     }
 }

@@ -40,6 +40,8 @@ pub struct Answer {
 pub enum Outcome {
     /// What root holds of a data set.
     Items(Items),
+    /// What this host has of a data set that the asker's generations do not.
+    Brought(Brought),
     /// It was done.
     Done,
     /// It was not.
@@ -132,6 +134,67 @@ impl Items {
     }
 }
 
+/// What this host has of a data set, compared with the newest generation it accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Brought {
+    /// The data set.
+    pub dataset: DataSet,
+    /// The generation it was compared with.
+    pub position: Position,
+    /// The files that are other ones there, or not there at all. They are readable for everybody on their way.
+    pub files: BTreeMap<RelPath, BroughtFile>,
+}
+
+/// One file that is brought.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BroughtFile {
+    /// Its permission bits.
+    pub mode: u32,
+    /// Its content.
+    #[serde(with = "base64_text")]
+    pub bytes: Vec<u8>,
+}
+
+mod base64_text {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(from)?;
+        STANDARD.decode(text).map_err(de::Error::custom)
+    }
+}
+
+impl Brought {
+    /// Whether an answer can carry it.
+    ///
+    /// # Errors
+    /// `Refused` (`answer-size`).
+    pub fn fits(&self) -> Result<()> {
+        let sizes = self.files.iter().map(|(path, file)| {
+            // Four characters for three bytes, and what stands around them.
+            path.as_str().len() as u64 + file.bytes.len() as u64 / 3 * 4 + 64
+        });
+        let size: u64 = sizes.sum();
+        if size <= Answer::MAX_BYTES - Items::HEAD_BYTES {
+            return Ok(());
+        }
+        let message = format!(
+            "{} differs by {size} bytes, more than one answer carries",
+            self.dataset
+        );
+        Err(Error::refused("answer-size", message)
+            .hint("is it the same CA at all? 'pefo ca verify' there says what differs"))
+    }
+}
+
 impl Answer {
     /// The largest signed answer.
     pub const MAX_BYTES: u64 = 64 << 20;
@@ -203,14 +266,17 @@ impl Answer {
             )
             .hint("an older answer was given instead: ask again"));
         }
-        match (&answer.outcome, request.subject.dataset()) {
-            (Outcome::Items(items), dataset) if Some(&items.dataset) != dataset => {
-                Err(Error::refused(
-                    "answer-record",
-                    format!("the answer is about {}", items.dataset),
-                ))
-            }
-            _ => Ok(answer),
+        let about = match &answer.outcome {
+            Outcome::Items(items) => &items.dataset,
+            Outcome::Brought(brought) => &brought.dataset,
+            Outcome::Done | Outcome::Refused { .. } => return Ok(answer),
+        };
+        if Some(about) == request.subject.dataset() {
+            return Ok(answer);
         }
+        Err(Error::refused(
+            "answer-record",
+            format!("the answer is about {about}"),
+        ))
     }
 }

@@ -71,8 +71,25 @@ pub(super) fn greet(
         return Ok((stand, theirs.ok().map(|theirs| theirs.holder)));
     }
     let theirs = theirs?;
-    stand.reign.admit(theirs.epoch, &theirs.holder)?;
+    stand
+        .reign
+        .admit(theirs.epoch, &theirs.holder)
+        .map_err(|error| not_yet(options, &stand, &theirs).unwrap_or(error))?;
+    // Its own reign may be over, and this host know it already.
+    stand.station.in_force(&options.site, &options.keys)?;
     Ok((stand, Some(theirs.holder)))
+}
+
+/// A newer reign comes to a host that ruled before: that is told as what it is.
+fn not_yet(options: &ReceiverOptions, stand: &Stand, theirs: &Reign) -> Option<Error> {
+    let is_newer = stand.reign.standing_of(theirs.epoch, &theirs.holder) == Standing::Newer;
+    (is_newer && stand.station.role == Role::Active).then(|| {
+        let message = format!(
+            "{} was the active until epoch {} and has not stepped down yet",
+            options.certname, stand.reign.epoch
+        );
+        Error::new(ErrorKind::WrongRole, message).hint("run 'pefo demote' there")
+    })
 }
 
 /// A newer reign is root's to accept; it learns of it from here. What was noted of a still newer one
@@ -97,7 +114,7 @@ pub(super) fn note(
 
 /// Lets only the holder of this host's reign pass, and only while this host is the spare.
 pub(super) fn admit(options: &ReceiverOptions) -> Result<Reign> {
-    let Stand { station, reign } = stand(options)?;
+    let Stand { station, .. } = stand(options)?;
     if station.role != Role::Passive {
         return Err(Error::new(
             ErrorKind::WrongRole,
@@ -105,7 +122,7 @@ pub(super) fn admit(options: &ReceiverOptions) -> Result<Reign> {
         )
         .hint("'pefo status' on both masters shows who reigns; one of them has to be demoted"));
     }
-    Ok(reign)
+    station.in_force(&options.site, &options.keys)
 }
 
 /// Checks an offered manifest as far as the transfer account can.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use pefo_core::generation::{Accepted, DataSet};
+use pefo_core::generation::{Accepted, DataSet, Verified};
 use pefo_core::{Error, ErrorKind, Result};
 use pefo_db::{Difference, DrillReport, VerifyReport};
 use serde::Serialize;
@@ -133,6 +133,22 @@ pub fn verify(host: &Host, name: &str) -> Result<Compared> {
     Ok(Compared {
         dataset,
         generation,
+        verified,
+    })
+}
+
+/// Compares the live database with a generation that is about to be restored.
+///
+/// # Errors
+/// What the server says.
+pub fn compare(host: &Host, name: &str, generation: &Verified) -> Result<Compared> {
+    let verified = lent(host, generation, "compare", |dir| {
+        let (name, dir) = (name.to_owned(), dir.to_owned());
+        answered(perform(host, Stage::Verify { name, dir })?)
+    })?;
+    Ok(Compared {
+        dataset: DataSet::Database(name.to_owned()),
+        generation: generation.position().to_string(),
         verified,
     })
 }

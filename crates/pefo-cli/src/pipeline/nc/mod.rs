@@ -31,7 +31,7 @@ use crate::host::Host;
 
 pub use rollback::run as roll_back;
 pub use seen::is_unchanged;
-pub use verify::run as verify;
+pub use verify::{differences, run as verify};
 
 const FILE: &str = "groups.json";
 /// The largest export that is read back.

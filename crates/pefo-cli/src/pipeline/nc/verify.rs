@@ -3,10 +3,10 @@
 //! The live classifier is compared with what an import of the newest accepted generation would make of it;
 //! nothing is changed, and no gate is asked.
 
-use pefo_core::generation::{Accepted, DataSet};
+use pefo_core::generation::{Accepted, DataSet, Verified};
 use pefo_core::{Error, ErrorKind, Result};
 use pefo_nc::import::{
-    INFRASTRUCTURE_UNMATCHED, SOURCE_NOT_MAPPED, TARGET_BROKEN, TARGET_STOCK_GROUP,
+    INFRASTRUCTURE_UNMATCHED, ImportPlan, SOURCE_NOT_MAPPED, TARGET_BROKEN, TARGET_STOCK_GROUP,
 };
 use serde_json::json;
 
@@ -30,18 +30,7 @@ pub fn run(host: &Host) -> Result<Report> {
             .hint("run 'pefo nc push' on the active and 'pefo nc restore' here")
     })?;
     let received = passive.accepted(&dataset, &accepted)?;
-    // What an import would ask about is a difference here.
-    let asked = [
-        SOURCE_NOT_MAPPED,
-        TARGET_BROKEN,
-        TARGET_STOCK_GROUP,
-        INFRASTRUCTURE_UNMATCHED,
-    ];
-    let all = Change {
-        dry_run: true,
-        accept: asked.map(str::to_owned).to_vec(),
-    };
-    let plan = planned(host, &super::client(host)?, received.full(), &all)?;
+    let plan = compared(host, received.full())?;
     let diff = plan.diff();
     let differing = diff.added.len() + diff.removed.len() + diff.changed.len();
     let position = accepted.position;
@@ -71,4 +60,33 @@ pub fn run(host: &Host) -> Result<Report> {
             .map_err(|error| Error::invalid(format!("write the comparison: {error}")))?,
     });
     Ok(Report::ok(details, text).health(health).about(dataset))
+}
+
+/// What an import would make of what this host's classifier holds; what it would ask about is a difference here.
+fn compared(host: &Host, verified: &Verified) -> Result<ImportPlan> {
+    let asked = [
+        SOURCE_NOT_MAPPED,
+        TARGET_BROKEN,
+        TARGET_STOCK_GROUP,
+        INFRASTRUCTURE_UNMATCHED,
+    ];
+    let all = Change {
+        dry_run: true,
+        accept: asked.map(str::to_owned).to_vec(),
+    };
+    planned(host, &super::client(host)?, verified, &all)
+}
+
+/// Whether this host's classifier holds anything else than a generation would make of it, and what, group by
+/// group.
+///
+/// # Errors
+/// What the server says.
+pub fn differences(host: &Host, verified: &Verified) -> Result<(bool, String)> {
+    let plan = compared(host, verified)?;
+    let diff = plan.diff();
+    if diff.is_empty() {
+        return Ok((false, "the same groups\n".to_owned()));
+    }
+    Ok((true, format!("{diff}\n")))
 }

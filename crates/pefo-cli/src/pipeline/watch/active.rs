@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use pefo_ca::snapshot::MAX_FILE_BYTES;
 use pefo_ca::source::{Change, Observed};
-use pefo_ca::watch::{Hint, Watcher};
+use pefo_ca::watch::{Hint, Waker, Watcher};
 use pefo_ca::{CaLayout, Exclusions, SnapshotOptions, SourceIndex};
 use pefo_core::cancel::Cancel;
+use pefo_core::digest_cache::Identity;
 use pefo_core::disk::read_capped;
 use pefo_core::generation::outgoing::{Author, Description, Sent};
 use pefo_core::generation::{DataSet, FileEntry, Outgoing, Position};
@@ -20,14 +21,17 @@ use pefo_core::pairing::Introduction;
 use pefo_core::reign::{Reign, Role};
 use pefo_core::{Digest, Error, ErrorKind, Result};
 
+use super::arrivals::{Arrivals, Kind};
 use super::line::Line;
 use super::outbox::{Outbox, Parcel};
 use super::{Course, HEARTBEAT};
 use crate::arguments;
 use crate::host::Host;
 use crate::outcome::Report;
+use crate::pipeline::apply::stamps;
 use crate::pipeline::kept::Kept;
 use crate::pipeline::{ca, steps};
+use crate::reigns::pause;
 
 /// A CA that cannot be followed is looked at again after this.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -91,11 +95,33 @@ fn watch(active: &Active<'_>, course: &mut Course, has_watched: &mut bool) -> Re
             };
             scope.spawn(move || line.run());
         }
+        let (waker, stop) = (watcher.waker(), cancel.clone());
+        scope.spawn(move || watch_station(active, &waker, &stop));
         let ended = follow(&mut feed, &mut watcher, &outbox, course);
         outbox.stop();
         cancel.cancel();
         ended
     })
+}
+
+/// Wakes the watcher where this host's station has changed.
+fn watch_station(active: &Active<'_>, waker: &Waker, stop: &Cancel) {
+    let public = active.host.state("public");
+    let arrivals = Arrivals::start(&public, vec![(Kind::Station, public.clone())]);
+    let mut arrivals = match arrivals {
+        Ok(arrivals) => arrivals,
+        Err(error) => {
+            return tracing::warn!(%error, "a change of role shows with the next heartbeat");
+        }
+    };
+    while !stop.is_cancelled() {
+        if let Err(error) = arrivals.wait(AGAIN) {
+            return tracing::warn!(%error, "a change of role shows with the next heartbeat");
+        }
+        if active.may_go_on().is_err() {
+            return waker.wake();
+        }
+    }
 }
 
 /// Sends what the hints lead to, until it is over.
@@ -107,6 +133,7 @@ fn follow(
 ) -> Result<Error> {
     let mut hints: Vec<Hint> = Vec::new();
     loop {
+        feed.active.may_go_on()?;
         let came = watcher.next(if hints.is_empty() { HEARTBEAT } else { QUIET })?;
         let is_quiet = came.is_none();
         hints.extend(came);
@@ -125,6 +152,7 @@ fn follow(
             continue;
         }
         drain(watcher, &mut hints)?;
+        feed.active.may_go_on()?;
         match send(feed, &hints, outbox) {
             Ok(unsettled) => {
                 course.goes_on(feed.active.host);
@@ -172,21 +200,46 @@ pub struct Active<'a> {
     pub(super) key: SigningKey,
     pub(super) reign: Reign,
     pub(super) peers: Vec<Introduction>,
+    /// Of what it was opened from.
+    stamps: [Option<Identity>; 3],
 }
 
 impl<'a> Active<'a> {
     /// Opens it.
     ///
     /// # Errors
-    /// `WrongRole` on the passive.
+    /// `WrongRole` on the passive; `Fenced` where its reign has ended or its role is changing; `Refused`
+    /// (`paused`).
     pub fn open(host: &'a Host) -> Result<Self> {
+        let stamps = stamps(host);
+        pause::check(host, &arguments::Change::default())?;
         Ok(Self {
             host,
+            stamps,
             reign: host.require(Role::Active)?,
             me: host.introduction()?,
             key: host.signing_key()?,
             peers: host.peers()?,
         })
+    }
+}
+
+impl Active<'_> {
+    /// Lets nothing pass once role, reign or peers are others than when it was opened, or somebody has paused
+    /// this host.
+    fn may_go_on(&self) -> Result<()> {
+        if self.stamps == stamps(self.host) {
+            return Ok(());
+        }
+        pause::check(self.host, &arguments::Change::default())?;
+        let reign = self.host.require(Role::Active)?;
+        if reign == self.reign && self.peers == self.host.peers()? {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::WrongRole,
+            "role, reign or peers of this host have changed",
+        ))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Something came into the spool: a generation, a heartbeat, a request.
+//! Something came into the spool: a generation, a heartbeat, a request; or this host's own station changed.
 //!
 //! The spool is the transfer account's, and so is what inotify tells of it: a hint, no more. Directories
 //! that are not there yet are waited for.
@@ -17,6 +17,8 @@ pub(super) enum Kind {
     Generations,
     Heartbeats,
     Requests,
+    /// None of the spool's: role, reign and pause of this host.
+    Station,
 }
 
 /// What came.
@@ -40,6 +42,8 @@ impl Came {
             Kind::Generations => self.generations = true,
             Kind::Heartbeats => self.heartbeats = true,
             Kind::Requests => self.requests = true,
+            // Whoever waits looks at it by itself.
+            Kind::Station => {}
         }
     }
 }

@@ -9,7 +9,7 @@ use pefo_core::generation::{DataSet, Position};
 use pefo_core::pairing::Introduction;
 use pefo_core::progress::Silent;
 use pefo_core::reign::Role;
-use pefo_core::{Digest, ErrorKind, Result};
+use pefo_core::{Digest, Result};
 use pefo_transport::{Backoff, Connection, Dial, Link, Purpose};
 
 use super::active::Active;
@@ -17,6 +17,7 @@ use super::known::{Known, Standing};
 use super::outbox::{Outbox, Parcel, Task};
 use super::{Course, HEARTBEAT};
 use crate::pipeline::{ack, push};
+use crate::reigns::learn;
 
 /// After a batch the peer is asked this soon what it made of it.
 const SOON: Duration = Duration::from_secs(1);
@@ -69,8 +70,10 @@ impl Line<'_> {
                 return;
             }
             if let Err(error) = result {
+                // What it says of reigns counts only where a signed record proves it.
+                let error = learn::why(self.active.host, self.peer, error);
                 tracing::warn!(%error, peer = %self.peer.certname, "the peer does not follow");
-                let ends_all = matches!(error.kind(), ErrorKind::Fenced | ErrorKind::WrongRole);
+                let ends_all = self.active.host.require(Role::Active).is_err();
                 if ends_all || error.rule() == Some(push::ROLLED_BACK) {
                     self.outbox.end(self.queue, error, ends_all);
                     return self.waker.wake();

@@ -1,5 +1,5 @@
-//! `pefo ca watch`, and `pefo run`, which watches the classifier too: what cron's push and apply do every few minutes, in milliseconds and for as long as it
-//! runs.
+//! `pefo ca watch`, and `pefo run`, which watches the classifier too: what cron's push and apply do every few
+//! minutes, in milliseconds and for as long as it runs, in whatever role this host comes to be.
 //!
 //! On the active ([`active`]) hints from inotify become batches, and one thread for each peer sends them
 //! over a session that stays open ([`line`]). On the passive ([`passive`]) each batch that appears in the
@@ -23,10 +23,13 @@ use pefo_core::clock::Timestamp;
 use pefo_core::generation::{DataSet, Position};
 use pefo_core::reign::Role;
 use pefo_core::run::{Outcome, RunRecord};
-use pefo_core::{Error, Result};
+use pefo_core::{Error, ErrorKind, Result};
 
+use super::apply::stamps;
+use super::requests;
 use crate::host::Host;
 use crate::outcome::{Report, outcome_of};
+use crate::reigns::{look, pause};
 
 pub use active::{Active, Feed};
 pub use child::compare;
@@ -37,17 +40,18 @@ pub use passive::Follower;
 /// How often an active that has nothing to send says so, and looks for what its peers say.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// Watches until it is stopped.
+/// How often it is looked whether a host that rests may go on.
+const RESTING: Duration = Duration::from_secs(1);
+/// And how often while its role is changing.
+const CHANGING: Duration = Duration::from_millis(50);
+
+/// Watches until it is stopped, in whatever role this host is.
 ///
 /// # Errors
-/// `Locked` where another run does this host's part; `WrongRole` or `Fenced` once the reign has ended;
-/// what makes going on pointless.
+/// `Locked` where another run does this host's part; `Fenced` once its reign has ended; what makes going on
+/// pointless.
 pub fn run(host: &Host) -> Result<Report> {
-    let (station, _) = host.station()?;
-    match station.role {
-        Role::Active => active::run(host),
-        Role::Passive => passive::run(host),
-    }
+    parts(host, |role| one(host, role))
 }
 
 /// Watches all there is to watch until it is stopped: the CA, and the classifier where one is
@@ -56,18 +60,67 @@ pub fn run(host: &Host) -> Result<Report> {
 /// # Errors
 /// As [`run`].
 pub fn run_all(host: &Host) -> Result<Report> {
-    let (station, _) = host.station()?;
-    let cancel = Cancel::new();
-    std::thread::scope(|scope| {
-        if let Some(settings) = &host.config.classifier {
-            let poll = Duration::from_secs(settings.poll_seconds.into());
-            let cancel = &cancel;
-            scope.spawn(move || classifier::run(host, station.role, poll, cancel));
-        }
-        let ended = run(host);
-        cancel.cancel();
-        ended
+    parts(host, |role| {
+        let cancel = Cancel::new();
+        std::thread::scope(|scope| {
+            if let Some(settings) = &host.config.classifier {
+                let poll = Duration::from_secs(settings.poll_seconds.into());
+                let cancel = &cancel;
+                scope.spawn(move || classifier::run(host, role, poll, cancel));
+            }
+            let ended = one(host, role);
+            cancel.cancel();
+            ended
+        })
     })
+}
+
+fn one(host: &Host, role: Role) -> Result<Report> {
+    match role {
+        Role::Active => active::run(host),
+        Role::Passive => passive::run(host),
+    }
+}
+
+/// Does the part of this host's role, and goes on with the other one's when that has changed.
+fn parts(host: &Host, mut part: impl FnMut(Role) -> Result<Report>) -> Result<Report> {
+    loop {
+        look(host)?;
+        let stamps = stamps(host);
+        let (station, _) = host.station()?;
+        let ended = match part(station.role) {
+            Ok(report) => return Ok(report),
+            Err(error) => error,
+        };
+        let rests = ended.rule() == Some(pause::PAUSED);
+        let speaks_of_role = matches!(ended.kind(), ErrorKind::WrongRole | ErrorKind::Fenced);
+        if !rests && !speaks_of_role {
+            return Err(ended);
+        }
+        until_it_may_go_on(host)?;
+        // Nothing has changed: what ended it would end it again.
+        if !rests && stamps == self::stamps(host) {
+            return Err(ended);
+        }
+    }
+}
+
+/// Waits while this host is paused or its role is changing.
+fn until_it_may_go_on(host: &Host) -> Result<()> {
+    loop {
+        let (station, _) = host.station()?;
+        if station.changing.is_some() {
+            // What was broken off is asked for again by the one who waits for it.
+            if let Err(error) = requests::answer_pending(host, None) {
+                tracing::warn!(%error, "requests of the active wait on");
+            }
+            host.clock.wait(CHANGING);
+        } else if pause::paused(host)?.is_some() {
+            host.clock.wait(RESTING);
+        } else {
+            return host.require(station.role).map(drop);
+        }
+    }
 }
 
 /// Leaves a run record where how it goes has changed: thousands of events are not thousands of runs.

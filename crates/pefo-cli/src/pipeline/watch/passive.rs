@@ -14,10 +14,12 @@ use pefo_core::{Error, Result};
 use super::arrivals::{Arrivals, Came, Kind};
 use super::child::compare_in_child;
 use super::{Course, HEARTBEAT};
+use crate::arguments::Change;
 use crate::host::Host;
 use crate::outcome::Report;
 use crate::pipeline::apply::{self, Passive};
 use crate::pipeline::{ack, ca, received, requests};
+use crate::reigns::pause;
 
 /// After so many batches a full generation is wanted, from which a restart is quicker.
 const BATCHES: usize = 4096;
@@ -34,9 +36,11 @@ pub(super) fn run(host: &Host) -> Result<Report> {
     let mut arrivals = Arrivals::start(&host.config.site.spool_dir, follower.places()?)?;
     let mut came = Came::ANYTHING;
     let mut passive = Passive::open(host)?;
+    pause::check(host, &Change::default())?;
     loop {
         if !passive.is_current() {
             passive = Passive::open(host)?;
+            pause::check(host, &Change::default())?;
         }
         if came.heartbeats {
             follower.hears();
@@ -105,6 +109,7 @@ impl<'a> Follower<'a> {
         let spool_dir = &self.host.config.site.spool_dir;
         let generations = spool::dataset_dir(spool_dir, &DataSet::Ca);
         let mut places = vec![
+            (Kind::Station, self.host.state("public")),
             (Kind::Generations, generations),
             (Kind::Heartbeats, spool_dir.join("heartbeats")),
         ];
@@ -150,7 +155,7 @@ impl<'a> Follower<'a> {
             None
         };
         let mut has_news = false;
-        while let Some((dir, position, form)) = self.next()? {
+        while let Some((dir, position, form)) = self.next(passive)? {
             if self.stuck == Some(position) {
                 break;
             }
@@ -193,12 +198,13 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 
-    fn next(&self) -> Result<Option<(Beneath, Position, Form)>> {
+    fn next(&self, passive: &Passive<'_>) -> Result<Option<(Beneath, Position, Form)>> {
         let Some(dir) = received::spool_dir(self.host, &DataSet::Ca)? else {
             return Ok(None);
         };
         let accepted = self.accepted.as_ref().map(|accepted| accepted.position);
-        let next = received::next(&dir, accepted)?;
+        let may = |position| passive.may_take(&DataSet::Ca, position);
+        let next = received::next(&dir, accepted, may)?;
         Ok(next.map(|(position, form)| (dir, position, form)))
     }
 
@@ -210,8 +216,10 @@ impl<'a> Follower<'a> {
         self.stuck = None;
         let compared = compare_in_child(host)?;
         self.accepted = Accepted::load(&host.record_path("accepted", &dataset))?;
-        let Some(accepted) = &self.accepted else {
-            // A passive that waits for its first generation is well.
+        // A passive that waits for its first generation of a reign is well.
+        let epoch = passive.epoch();
+        let accepted = self.accepted.as_ref();
+        let Some(accepted) = accepted.filter(|accepted| accepted.position.epoch == epoch) else {
             return Ok(());
         };
         self.refused = ack::own(host, &dataset)?

@@ -1,0 +1,66 @@
+//! Reigns: who rules, how that changes, and how nobody rules twice.
+//!
+//! Role and reign stand in one file, the station, and change together by one rename. What takes several steps
+//! ([`promote`], [`demote`], [`switchover`]) is a journalled state machine: the journal says what was decided
+//! and which steps are done, every step may be done twice, and the same command run again goes on.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`ask`] | what the peers say of who rules |
+//! | [`learn`] | a newer reign is taken notice of: followed by a passive, the end of an active |
+//! | [`fence`] | what is stopped once a reign has ended |
+//! | [`promote`] | the passive becomes the active |
+//! | [`demote`] | a returning active becomes the passive |
+//! | [`switchover`], [`handover`] | both at once, without loss: the active's half, and the passive's |
+//! | [`returned`] | what a returning active had that the new one never saw |
+//! | [`merge`] | and how the CA's part of it is brought over |
+//! | [`pause`] | pushes and applies rest, by the operator's word |
+//! | [`aftermath`] | facts, services, node groups and hooks, once a role has changed |
+
+pub mod aftermath;
+pub mod ask;
+pub mod demote;
+pub mod fence;
+pub mod handover;
+pub mod learn;
+pub mod merge;
+pub mod pause;
+pub mod promote;
+pub mod returned;
+pub mod switchover;
+
+use std::path::PathBuf;
+
+use pefo_core::lock::Lock;
+use pefo_core::{Error, ErrorKind, Result};
+
+use crate::host::Host;
+
+/// Takes notice of what peers have said of who reigns, and ends what was begun of that or of a handover.
+///
+/// # Errors
+/// `Config` where this host is not set up; `Io`; `Child` where what is to be stopped does not stop.
+pub fn look(host: &Host) -> Result<()> {
+    learn::from_spool(host)?;
+    handover::go_on(host, None)
+}
+
+/// Where what is known of one change of role stands.
+fn record(host: &Host, name: &str) -> PathBuf {
+    host.state("reign").join(format!("{name}.json"))
+}
+
+/// Whoever changes this host's station holds it.
+///
+/// # Errors
+/// `Locked` where another run does; `Io`.
+fn lock(host: &Host) -> Result<Lock> {
+    host.lock("reign").map_err(|error| match error.kind() {
+        ErrorKind::Locked => Error::new(
+            ErrorKind::Locked,
+            "another run is changing this host's role",
+        )
+        .hint("let it end; 'pefo status' shows role and reign"),
+        _ => error,
+    })
+}

@@ -1,0 +1,96 @@
+//! `pefo promote`: the passive becomes the active.
+//!
+//! ```text
+//! plan ─▶ fence ─▶ apply ─▶ succeed ─▶ commit ─▶ tell ─▶ aftermath
+//! ```
+//!
+//! *Fence*: from here on the receiver takes nothing; the last generation of each data set that stands in the
+//! spool is the cutoff. *Apply*: all up to the cutoffs, nothing beyond. *Succeed*: the CA gets a block of serials
+//! and CRL numbers that nobody has used. *Commit*: role and reign change, by one rename: that is the moment.
+//! *Tell*: the peers hear of it. *Aftermath*: facts, services, node groups, hooks.
+//!
+//! What it guarantees: a step that was broken off is done again, and what was chosen before it (epoch, cutoffs,
+//! serials, numbers) stays chosen. Before the commit this host serves as the passive it was, afterwards as the
+//! active; at no moment does it take anything from the reign that ends beyond the cutoffs.
+
+mod journal;
+mod plan;
+mod steps;
+
+use std::collections::BTreeSet;
+
+use pefo_core::generation::DataSet;
+use pefo_core::reign::Epoch;
+use pefo_core::{Error, Result};
+use serde_json::json;
+
+use super::{lock, look};
+use crate::host::Host;
+use crate::outcome::Report;
+
+pub use journal::{Promotion, Step};
+pub use plan::PromotionPlan;
+pub use steps::{Settled, commit, finish};
+
+/// The rule that keeps a second king from rising beside a living one.
+pub const PEER_ACTIVE: &str = "peer-active";
+
+/// What a promotion may be told.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct PromoteOptions {
+    /// Show the plan, and do nothing.
+    pub dry_run: bool,
+    /// Gates that are overruled.
+    pub accept: BTreeSet<String>,
+    /// Data sets that stay as they were last applied.
+    pub leave: BTreeSet<DataSet>,
+    /// Begin an epoch above this one, whoever holds it.
+    pub epoch_above: Option<Epoch>,
+}
+
+/// Promotes this host, or goes on with a promotion that was broken off.
+///
+/// # Errors
+/// `WrongRole` where it is the active already; `Refused` by what the plan names; `Locked`; what a step says.
+pub fn run(host: &Host, options: &PromoteOptions) -> Result<Report> {
+    if !options.dry_run {
+        look(host)?;
+    }
+    let _lock = lock(host)?;
+    if let Some(mut promotion) = Promotion::load(host)? {
+        promotion.allow(options);
+        if options.dry_run {
+            let text = format!("would go on: {promotion}");
+            return Ok(Report::ok(json!({ "promotion": promotion }), text));
+        }
+        return finish(host, promotion, None);
+    }
+    let (plan, refused) = plan::make(host, options)?;
+    let mut refused = refused.into_iter();
+    if let Some(refusal) = refused.next() {
+        let mut report = Report::failed(refusal);
+        report.errors.extend(refused);
+        report.details = json!({ "plan": plan });
+        report.text = plan.to_string();
+        return Ok(report);
+    }
+    if options.dry_run {
+        return Ok(Report::ok(json!({ "plan": plan }), plan.to_string()));
+    }
+    let promotion = Promotion::begin(host, &plan, options)?;
+    finish(host, promotion, None)
+}
+
+/// The epoch after every one that is known.
+pub(super) fn next_epoch(known: impl IntoIterator<Item = Epoch>) -> Result<Epoch> {
+    let highest = known.into_iter().max().unwrap_or(Epoch(0));
+    if highest == Epoch(u64::MAX) {
+        return Err(Error::refused(
+            "epoch-exhausted",
+            "there is no epoch above the highest that is known",
+        )
+        .hint("set the pair up anew: 'pefo init'"));
+    }
+    Ok(highest.next())
+}
