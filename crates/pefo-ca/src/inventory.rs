@@ -8,10 +8,12 @@
 use std::collections::BTreeMap;
 
 use pefo_core::clock::Timestamp;
-use time::PrimitiveDateTime;
+
 use time::format_description::FormatItem;
 use time::macros::format_description;
+use time::{OffsetDateTime, PrimitiveDateTime};
 
+use crate::cert::Cert;
 use crate::malformed::Malformed;
 use crate::serial::Serial;
 
@@ -66,6 +68,24 @@ impl Row {
             subject: subject.to_owned(),
             text: line.to_owned(),
         })
+    }
+
+    /// The row of a certificate, as puppetserver writes it.
+    ///
+    /// # Errors
+    /// `inventory-malformed` where its subject is more than a common name, or a date is beyond all rows.
+    pub fn of(cert: &Cert) -> Result<Self, Malformed> {
+        let bad = |what: &str| Malformed::new("inventory-malformed", what);
+        let date = |at: Timestamp| {
+            OffsetDateTime::from_unix_timestamp(at.unix_seconds())
+                .ok()
+                .and_then(|at| at.format(DATE).ok())
+                .ok_or_else(|| bad("a date that no row can have"))
+        };
+        let name = cert.common_name.as_deref();
+        let name = name.ok_or_else(|| bad("a subject without one common name"))?;
+        let (from, until) = (date(cert.not_before)?, date(cert.not_after)?);
+        Self::parse(&format!("{} {from}UTC {until}UTC /CN={name}", cert.serial))
     }
 
     /// The line as it was read, without its newline.

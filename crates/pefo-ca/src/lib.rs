@@ -17,6 +17,7 @@
 //! | [`source`] | a source's CA followed change by change, each look as the steps of a batch |
 //! | [`seed`](mod@seed) | an empty standby gets the CA whole, by one rename |
 //! | [`takeover`] | the promoted host: serials of its own, CRLs signed anew, a returning active merged |
+//! | [`rehearsal`] | could this host sign and revoke? tried out in a copy that nobody else sees |
 //! | [`verify`] | would the standby serve the same, and is a CA sound by itself; pure |
 //! | [`watch`] | hints that something changed |
 //!
@@ -38,6 +39,7 @@ pub mod malformed;
 pub mod parallel;
 pub mod pem;
 pub mod plan;
+pub mod rehearsal;
 pub mod seed;
 pub mod serial;
 pub mod snapshot;
@@ -53,6 +55,7 @@ pub use layout::{CaLayout, DetectOptions, Series};
 pub use malformed::Malformed;
 pub use parallel::Threads;
 pub use plan::{Conflict, Plan, PlanRules, Rule, SerialMode, plan};
+pub use rehearsal::{Rehearsal, RehearsalOptions, rehearse};
 pub use seed::{SeedKey, SeedOptions, SeedReport, ca_fingerprint, seed};
 pub use serial::{Serial, SerialBlock};
 pub use snapshot::{Snapshot, SnapshotOptions};

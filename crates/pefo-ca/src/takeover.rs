@@ -7,11 +7,17 @@
 //! by [`merge`](fn@merge). Everything here is a value that can be looked at before
 //! [`apply`](mod@crate::apply) changes a disk.
 //!
-//! What holds throughout: no revocation that is in force here is ever dropped; every CRL that is made is
-//! read back and checked before anybody gets to see it; the CA's key never leaves [`CrlSigner`].
+//! Whether it could sign and revoke at all is tried in a [`rehearsal`](mod@crate::rehearsal), for which
+//! [`CertIssuer`] issues certificates and [`revoke`] takes them back.
+//!
+//! What holds throughout: no revocation that is in force here is ever dropped; every CRL and certificate
+//! that is made is read back and checked before anybody gets to see it; the CA's key never leaves
+//! [`CrlSigner`].
 
 mod block;
+mod ca_key;
 mod der;
+mod issuer;
 mod merge;
 mod namings;
 mod resign;
@@ -20,9 +26,11 @@ mod succession;
 mod union;
 
 pub use block::{KnownSerials, fresh_block};
+pub(crate) use issuer::p256_public_key;
+pub use issuer::{CertContent, CertIssuer};
 pub use merge::{CrlToSign, MergePlan, MergeRules, merge};
 pub use namings::Namings;
-pub use resign::{CRL_NUMBER_GAP, ResignOptions, resign_for_takeover};
+pub use resign::{CRL_NUMBER_GAP, ResignOptions, resign_for_takeover, revoke};
 pub use signer::{CrlContent, CrlSigner};
 pub use succession::Succession;
 pub use union::{CrlUnion, union};

@@ -1,4 +1,4 @@
-//! The little DER (X.690) that a CRL is made of, each function one whole element.
+//! The little DER (X.690) that CRLs and certificates are made of, each function one whole element.
 //!
 //! Written out here because the CA's name must come out byte for byte as its certificate has it: what
 //! takes names apart and encodes them again merges equal attributes and changes string types, and a
@@ -11,7 +11,11 @@ use time::macros::{datetime, format_description};
 
 pub(super) const SEQUENCE: u8 = 0x30;
 pub(super) const OCTET_STRING: u8 = 0x04;
+pub(super) const SET: u8 = 0x31;
+pub(super) const UTF8_STRING: u8 = 0x0c;
 const INTEGER: u8 = 0x02;
+/// BOOLEAN TRUE, whole.
+const TRUE: &[u8] = b"\x01\x01\xff";
 const BIT_STRING: u8 = 0x03;
 const ENUMERATED: u8 = 0x0a;
 const UTC_TIME: u8 = 0x17;
@@ -59,7 +63,12 @@ pub(super) fn extension(oid: &[u8], value: &[u8]) -> Vec<u8> {
     sequence([oid, &element(OCTET_STRING, value)])
 }
 
-/// UTCTime through 2049, GeneralizedTime from 2050 on (RFC 5280 §5.1.2.4), to the second.
+/// As [`extension`], and critical: what does not know it refuses the whole.
+pub(super) fn critical_extension(oid: &[u8], value: &[u8]) -> Vec<u8> {
+    sequence([oid, TRUE, &element(OCTET_STRING, value)])
+}
+
+/// UTCTime through 2049, GeneralizedTime from 2050 on (RFC 5280 §4.1.2.5 and §5.1.2.4), to the second.
 pub(super) fn time(at: Timestamp) -> Result<Vec<u8>, time::Error> {
     const SHORT: &[FormatItem<'static>] =
         format_description!("[year repr:last_two][month][day][hour][minute][second]Z");

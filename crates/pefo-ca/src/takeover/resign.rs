@@ -1,4 +1,5 @@
-//! The CRL of a host that takes over: the same revocations under a number that nobody has used.
+//! The CRL of a host that takes over: the same revocations under a number that nobody has used; and one
+//! revocation more, under the next number.
 //!
 //! The former active may have revoked once more before it fell, and signed a CRL that nobody here ever
 //! saw. Counting on by one would give two CRLs with one number (RFC 5280 §5.2.3), and whoever has the
@@ -9,7 +10,7 @@ use pefo_core::clock::Timestamp;
 
 use super::signer::{CrlContent, CrlSigner};
 use crate::cert::Cert;
-use crate::crl::{Crl, CrlBundle};
+use crate::crl::{Crl, CrlBundle, Revocation};
 use crate::plan::crl::distrust;
 use crate::plan::{Conflict, Rule};
 use crate::serial::Serial;
@@ -17,6 +18,9 @@ use crate::serial::Serial;
 /// By how much the number of a CRL leaps when a host takes over: more revocations than could have been
 /// made unseen. Numbers are cheap, there are 2^159 of them.
 pub const CRL_NUMBER_GAP: u32 = 1000;
+
+/// The reason that puppetserver gives for every revocation (RFC 5280 §5.3.1).
+const KEY_COMPROMISE: u8 = 1;
 
 /// How a CRL is signed anew.
 #[derive(Debug, Clone, Copy)]
@@ -73,11 +77,36 @@ pub fn resign_for_takeover(
     let number = leap([ours.number, options.known_number], options.gap)
         .map_err(|conflict| conflict.to_error())?;
     let content = CrlContent::new(number, (*ours.revoked).clone(), options.now);
-    let signed = signer.sign(&content)?;
+    signed_first(bundle, signer, &content)
+}
+
+/// Revokes a serial as puppetserver does: the number goes up by one, everything else in the file stays. A serial
+/// that is revoked already stays so as it was.
+///
+/// # Errors
+/// As [`resign_for_takeover`].
+pub fn revoke(
+    bundle: &CrlBundle,
+    signer: &CrlSigner,
+    serial: Serial,
+    now: Timestamp,
+) -> Result<CrlBundle> {
+    let ours = own(bundle, signer.authority()).map_err(|conflict| conflict.to_error())?;
+    let number = leap([ours.number], 1).map_err(|conflict| conflict.to_error())?;
+    let mut revoked = (*ours.revoked).clone();
+    revoked.entry(serial).or_insert(Revocation {
+        date: now,
+        reason: Some(KEY_COMPROMISE),
+    });
+    signed_first(bundle, signer, &CrlContent::new(number, revoked, now))
+}
+
+/// Our CRL anew, and the ancestors' behind it.
+fn signed_first(bundle: &CrlBundle, signer: &CrlSigner, content: &CrlContent) -> Result<CrlBundle> {
+    let signed = signer.sign(content)?;
+    let ancestors = not_of(bundle, signer.authority()).cloned();
     Ok(CrlBundle::of(
-        std::iter::once(signed)
-            .chain(not_of(bundle, authority).cloned())
-            .collect(),
+        std::iter::once(signed).chain(ancestors).collect(),
     ))
 }
 

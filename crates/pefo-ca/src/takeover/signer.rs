@@ -6,51 +6,27 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
 
 use pefo_core::clock::Timestamp;
-use pefo_core::disk::read_capped;
 use pefo_core::{Error, Result};
-use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-use ring::rand::SystemRandom;
-use ring::signature::{
-    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
-    EcdsaSigningAlgorithm, RSA_PKCS1_SHA256, RsaKeyPair,
-};
 use time::{Month, OffsetDateTime};
-use x509_parser::prelude::FromDer as _;
-use x509_parser::x509::SubjectPublicKeyInfo;
 
+use super::ca_key::CaKey;
 use super::der;
-use crate::cert::{Cert, parse_certificate};
+use super::issuer::CertIssuer;
+use crate::cert::Cert;
 use crate::crl::{Crl, Revocation};
-use crate::key::{self, Secret};
 use crate::layout::CaLayout;
 use crate::malformed::Malformed;
 use crate::plan::{Conflict, Rule};
 use crate::serial::Serial;
 
-/// sha256WithRSAEncryption, RFC 4055 §5, with its NULL.
-const SHA256_WITH_RSA: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b\x05\x00";
-/// ecdsa-with-SHA256, RFC 5758 §3.2.
-const ECDSA_WITH_SHA256: &[u8] = b"\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02";
-/// ecdsa-with-SHA384, RFC 5758 §3.2.
-const ECDSA_WITH_SHA384: &[u8] = b"\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x03";
 /// id-ce-cRLNumber, §5.2.3.
 const CRL_NUMBER: &[u8] = b"\x06\x03\x55\x1d\x14";
-/// id-ce-authorityKeyIdentifier, §5.2.1.
-const AUTHORITY_KEY_IDENTIFIER: &[u8] = b"\x06\x03\x55\x1d\x23";
 /// id-ce-cRLReasons, §5.3.1.
 const REASON_CODE: &[u8] = b"\x06\x03\x55\x1d\x15";
-/// keyIdentifier [0] IMPLICIT in AuthorityKeyIdentifier, §4.2.1.1.
-const KEY_IDENTIFIER: u8 = 0x80;
 /// crlExtensions [0] EXPLICIT in TBSCertList, §5.1.
 const CRL_EXTENSIONS: u8 = 0xa0;
-
-/// secp256r1, RFC 5480 §2.1.1.1.
-const P256: &str = "1.2.840.10045.3.1.7";
-/// secp384r1, RFC 5480 §2.1.1.1.
-const P384: &str = "1.3.132.0.34";
 
 /// How long a CRL is good for, in years, as puppetserver has it.
 const VALID_YEARS: i32 = 5;
@@ -92,17 +68,7 @@ impl CrlContent {
 
 /// Signs CRLs of one CA. The key is never shown and never given away.
 pub struct CrlSigner {
-    authority: Cert,
-    /// The authority's subject, as its certificate has it.
-    name_der: Vec<u8>,
-    key_id: Vec<u8>,
-    key: Key,
-    random: SystemRandom,
-}
-
-enum Key {
-    Rsa(Box<RsaKeyPair>),
-    Ecdsa(Box<EcdsaKeyPair>, &'static [u8]),
+    key: CaKey,
 }
 
 impl CrlSigner {
@@ -111,7 +77,7 @@ impl CrlSigner {
     /// # Errors
     /// `Refused` (`ca-key-missing`), `Io`, and those of [`CrlSigner::new`].
     pub fn load(layout: &CaLayout, authority: &Cert) -> Result<Self> {
-        Self::new(&read_capped(&layout.key_path()?, 1 << 20)?, authority)
+        CaKey::load(layout, authority).map(|key| Self { key })
     }
 
     /// Takes the CA's key as PEM (PKCS#1, SEC 1 or PKCS#8) and its certificate.
@@ -120,40 +86,17 @@ impl CrlSigner {
     /// `Invalid` where the key cannot be read; `Refused`: `ca-identity` where it is not the
     /// certificate's, `ca-key-unsupported` where nothing here signs with it.
     pub fn new(key_pem: &[u8], authority: &Cert) -> Result<Self> {
-        let file = Path::new("ca_key.pem");
-        let belongs = key::belongs_to(key_pem, authority).map_err(|error| error.in_file(file))?;
-        if !belongs {
-            let message = format!("ca_key.pem is not the key of {}", authority.subject);
-            return Err(Error::refused("ca-identity", message)
-                .hint("Only the CA's own key can sign its CRL; restore it from the backup."));
-        }
-        let key = match key::secret(key_pem).map_err(|error| error.in_file(file))? {
-            Secret::Rsa { pkcs1, bits } => rsa(&pkcs1, bits)?,
-            Secret::Ec(octets) => ecdsa(&octets, authority)?,
-        };
-        let certificate = parse_certificate(authority.der())
-            .map_err(|error| error.in_file(Path::new("ca_crt.pem")))?;
-        Ok(Self {
-            name_der: certificate.subject().as_raw().to_vec(),
-            key_id: match &authority.subject_key_id {
-                Some(id) => id.clone(),
-                // What puppetserver takes as well: §4.2.1.2, method 1.
-                None => digest(
-                    &SHA1_FOR_LEGACY_USE_ONLY,
-                    &certificate.public_key().subject_public_key.data,
-                )
-                .as_ref()
-                .to_vec(),
-            },
-            authority: authority.clone(),
-            key,
-            random: SystemRandom::new(),
-        })
+        CaKey::new(key_pem, authority).map(|key| Self { key })
+    }
+
+    /// What issues certificates with the same key.
+    pub fn issuer(&self) -> CertIssuer<'_> {
+        CertIssuer::of(&self.key)
     }
 
     /// The CA whose CRLs these are.
     pub fn authority(&self) -> &Cert {
-        &self.authority
+        &self.key.authority
     }
 
     /// Signs a CRL.
@@ -168,15 +111,10 @@ impl CrlSigner {
             return Err(Conflict::new(Rule::CrlNumberExhausted, "CRL", message).to_error());
         }
         let signed_part = self.to_be_signed(content)?;
-        let signature = self
+        let list = self
             .key
-            .sign(&self.random, &signed_part)
+            .sign(&signed_part)
             .map_err(|_| readback("the key did not sign"))?;
-        let list = der::sequence([
-            &signed_part,
-            self.key.algorithm(),
-            &der::bit_string(&signature),
-        ]);
         self.read_back(&list, content)
     }
 
@@ -203,16 +141,15 @@ impl CrlSigner {
         } else {
             der::element(der::SEQUENCE, &entries)
         };
-        let key_id = der::sequence([&der::element(KEY_IDENTIFIER, &self.key_id)]);
         let extensions = der::sequence([
             &der::extension(CRL_NUMBER, &der::integer(&content.number.to_be_bytes())),
-            &der::extension(AUTHORITY_KEY_IDENTIFIER, &key_id),
+            &self.key.authority_key_identifier(),
         ]);
         Ok(der::sequence([
             // Version 2 is written as 1.
             &der::integer(&[1]),
             self.key.algorithm(),
-            &self.name_der,
+            &self.key.name_der,
             &date(content.this_update)?,
             &date(content.next_update)?,
             &revoked,
@@ -224,16 +161,16 @@ impl CrlSigner {
     fn read_back(&self, list: &[u8], asked: &CrlContent) -> Result<Crl> {
         let refuse = |error: Malformed| readback(error.to_string());
         let crl = Crl::from_der(list).map_err(refuse)?;
-        crl.verify_signed_by(&self.authority).map_err(refuse)?;
+        crl.verify_signed_by(self.authority()).map_err(refuse)?;
         let seconds = |revoked: &BTreeMap<Serial, Revocation>| -> Vec<_> {
             revoked
                 .iter()
                 .map(|(serial, why)| (*serial, why.date.unix_seconds(), why.reason))
                 .collect()
         };
-        let is_as_asked = crl.is_of(&self.authority)
-            && crl.authority_key_id.as_ref() == Some(&self.key_id)
-            && crl.issuer_der().is_ok_and(|name| name == self.name_der)
+        let is_as_asked = crl.is_of(self.authority())
+            && crl.authority_key_id.as_ref() == Some(&self.key.key_id)
+            && crl.issuer_der().is_ok_and(|name| name == self.key.name_der)
             && crl.number == Some(asked.number)
             && crl.this_update.unix_seconds() == asked.this_update.unix_seconds()
             && crl.next_update.map(Timestamp::unix_seconds)
@@ -250,74 +187,8 @@ impl CrlSigner {
 
 impl fmt::Debug for CrlSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CrlSigner({})", self.authority.subject)
+        write!(f, "CrlSigner({})", self.authority().subject)
     }
-}
-
-impl Key {
-    /// AlgorithmIdentifier of the signature.
-    fn algorithm(&self) -> &'static [u8] {
-        match self {
-            Self::Rsa(_) => SHA256_WITH_RSA,
-            Self::Ecdsa(_, algorithm) => algorithm,
-        }
-    }
-
-    fn sign(
-        &self,
-        random: &SystemRandom,
-        message: &[u8],
-    ) -> Result<Vec<u8>, ring::error::Unspecified> {
-        match self {
-            Self::Rsa(pair) => {
-                let mut signature = vec![0; pair.public().modulus_len()];
-                pair.sign(&RSA_PKCS1_SHA256, random, message, &mut signature)?;
-                Ok(signature)
-            }
-            Self::Ecdsa(pair, _) => Ok(pair.sign(random, message)?.as_ref().to_vec()),
-        }
-    }
-}
-
-fn rsa(pkcs1: &[u8], bits: usize) -> Result<Key> {
-    if !(2048..=4096).contains(&bits) {
-        return Err(unsupported(format!(
-            "is an RSA key of {bits} bits; those of 2048 to 4096 can sign here"
-        )));
-    }
-    RsaKeyPair::from_der(pkcs1)
-        .map(|pair| Key::Rsa(Box::new(pair)))
-        .map_err(|error| unsupported(format!("is an RSA key that does not add up: {error}")))
-}
-
-/// The public point comes from the certificate: not every form of the key carries it, and whether the
-/// two are a pair is checked on the way.
-fn ecdsa(octets: &[u8], authority: &Cert) -> Result<Key> {
-    let (_, info) = SubjectPublicKeyInfo::from_der(authority.public_key())
-        .map_err(|error| Error::invalid(format!("the CA's public key: {error}")))?;
-    let curve = info
-        .algorithm
-        .parameters
-        .as_ref()
-        .and_then(|parameters| parameters.as_oid().ok())
-        .map(|oid| oid.to_id_string());
-    let (signing, algorithm): (&'static EcdsaSigningAlgorithm, _) = match curve.as_deref() {
-        Some(P256) => (&ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_WITH_SHA256),
-        Some(P384) => (&ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_WITH_SHA384),
-        _ => {
-            return Err(unsupported(
-                "is an EC key of another curve than P-256 and P-384",
-            ));
-        }
-    };
-    EcdsaKeyPair::from_private_key_and_public_key(
-        signing,
-        octets,
-        &info.subject_public_key.data,
-        &SystemRandom::new(),
-    )
-    .map(|pair| Key::Ecdsa(Box::new(pair), algorithm))
-    .map_err(|error| unsupported(format!("is an EC key that does not add up: {error}")))
 }
 
 /// The same day and time of a later year; of 29 February, the 28th.
@@ -334,11 +205,6 @@ fn years_after(at: Timestamp, years: i32) -> Timestamp {
         .ok()
         .and_then(|later| Timestamp::from_unix_seconds(later.unix_timestamp()).ok())
         .unwrap_or(at)
-}
-
-fn unsupported(message: impl fmt::Display) -> Error {
-    Error::refused("ca-key-unsupported", format!("ca_key.pem {message}"))
-        .hint("The CRL has to be signed by puppetserver itself: revoke something there.")
 }
 
 fn readback(message: impl fmt::Display) -> Error {
@@ -390,11 +256,11 @@ mod tests {
         assert_eq!(refused.rule(), Some("crl-readback"));
         // Another signature over the same words, by a signer that has the name or the key wrong.
         for (name_der, key_id) in [
-            (signer.key_id.clone(), signer.key_id.clone()),
-            (signer.name_der.clone(), vec![7; 20]),
+            (signer.key.key_id.clone(), signer.key.key_id.clone()),
+            (signer.key.name_der.clone(), vec![7; 20]),
         ] {
             let mut wrong = CrlSigner::new(&read("ca_key.pem"), chain.signing()).unwrap();
-            (wrong.name_der, wrong.key_id) = (name_der, key_id);
+            (wrong.key.name_der, wrong.key.key_id) = (name_der, key_id);
             assert!(wrong.sign(&asked).is_err());
         }
     }

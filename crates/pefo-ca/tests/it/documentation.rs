@@ -3,7 +3,7 @@
 use super::*;
 
 /// Refusals that are errors rather than conflicts of a plan.
-const OTHERS: [&str; 10] = [
+const OTHERS: [&str; 16] = [
     "ca-missing",
     "ca-in-database",
     "ca-openvox-go",
@@ -14,6 +14,12 @@ const OTHERS: [&str; 10] = [
     "ca-key-missing",
     "ca-key-unsupported",
     "crl-readback",
+    "cert-readback",
+    "cert-serial",
+    "rehearsal-unsound",
+    "rehearsal-certname",
+    "rehearsal-scratch",
+    "rehearsal-failed",
 ];
 
 #[test]

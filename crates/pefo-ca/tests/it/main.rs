@@ -15,6 +15,7 @@ mod issued;
 mod layout;
 mod model;
 mod parsers;
+mod rehearsal;
 mod sample;
 mod seed;
 mod snapshot;

@@ -1,6 +1,7 @@
 //! A host that takes over: its serials, its CRLs, and what it takes from the one before.
 
 mod block;
+mod issuing;
 mod merge;
 mod signing;
 mod split;
