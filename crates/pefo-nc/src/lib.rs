@@ -14,6 +14,7 @@
 //! | [`envelope`], [`export`] | the export file and its gate | none |
 //! | [`accept`] | refusals an operator overrules by name | none |
 //! | [`client`] | the HTTP API over mutual TLS or with an RBAC token | network, async |
+//! | [`puppetdb`] | how many exported resources the PuppetDB at hand holds | network, async |
 //! | [`import`] | the import gate: plan (pure), apply (network) | network, async |
 //!
 //! Two trees, and what they differ in once the one is rewritten for the other's master:
@@ -46,9 +47,11 @@ pub mod client;
 pub mod diff;
 pub mod envelope;
 pub mod export;
+mod http;
 pub mod import;
 mod in_parallel;
 pub mod model;
+pub mod puppetdb;
 pub mod transform;
 
 pub use accept::Acceptances;

@@ -67,7 +67,11 @@ impl Pki {
         }
     }
 
-    pub(crate) fn make(server_name: ServerName) -> Self {
+    /// A fresh CA, and a server certificate that says this.
+    ///
+    /// # Panics
+    /// Where keys or certificates cannot be made.
+    pub fn make(server_name: ServerName) -> Self {
         let key = KeyPair::generate().expect("generate the CA's key");
         let mut params = CertificateParams::default();
         params
@@ -91,7 +95,11 @@ impl Pki {
         }
     }
 
-    pub(crate) fn client(&self, cn: &str) -> ClientPem {
+    /// A client certificate for this CN.
+    ///
+    /// # Panics
+    /// Where the CA was made elsewhere: its key is not here.
+    pub fn client(&self, cn: &str) -> ClientPem {
         let issuer = self
             .issuer
             .as_ref()

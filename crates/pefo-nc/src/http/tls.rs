@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use pefo_core::{Error, ErrorKind, Result};
 use reqwest::header::{HeaderMap, HeaderValue};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::Credentials;
+use crate::client::Credentials;
 
 pub(crate) fn config(ca_pem: &[u8], credentials: &Credentials) -> Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
@@ -20,11 +20,7 @@ pub(crate) fn config(ca_pem: &[u8], credentials: &Credentials) -> Result<ClientC
             .add(certificate)
             .map_err(|error| wrong("the CA certificate cannot be used", error))?;
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| wrong("TLS versions", error))?
-        .with_root_certificates(roots);
+    let builder = builder()?.with_root_certificates(roots);
     match credentials {
         Credentials::Token(_) => Ok(builder.with_no_client_auth()),
         Credentials::Certificate {
@@ -43,6 +39,19 @@ pub(crate) fn config(ca_pem: &[u8], credentials: &Credentials) -> Result<ClientC
                 .map_err(|error| wrong("the client's certificate and key do not fit", error))
         }
     }
+}
+
+/// For a client that speaks no TLS: nobody is trusted.
+pub(crate) fn none() -> Result<ClientConfig> {
+    let trusting_nobody = builder()?.with_root_certificates(RootCertStore::empty());
+    Ok(trusting_nobody.with_no_client_auth())
+}
+
+fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| wrong("TLS versions", error))
 }
 
 pub(crate) fn token_header(token: &str) -> Result<HeaderMap> {

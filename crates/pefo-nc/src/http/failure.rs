@@ -8,6 +8,7 @@ use reqwest::header::{HeaderMap, LOCATION};
 use reqwest::{Method, StatusCode, Url};
 use serde_json::Value;
 
+use super::Service;
 use crate::model::{excerpt, shorten};
 
 /// The classifier's own error report: `{"kind": …, "msg": …, "details": …}`.
@@ -56,24 +57,26 @@ impl ServerError {
     }
 }
 
-const CONSOLE_LOG: &str = "the log of pe-console-services on that host says more";
-const WRONG_PORT: &str =
-    "is this the classifier's own port (4433) rather than the console's (443)?";
-
 /// The request did not lead to an answer.
-pub(crate) fn transport(error: reqwest::Error, method: &Method, url: &Url, changes: bool) -> Error {
+pub(crate) fn transport(
+    service: &Service,
+    error: reqwest::Error,
+    method: &Method,
+    url: &Url,
+    changes: bool,
+) -> Error {
     let place = place(url);
     if let Some(tls) = tls_error(&error) {
-        return tls_failure(&place, tls).with_source(error);
+        return tls_failure(service, &place, tls).with_source(error);
     }
     let why = innermost(&error);
     if error.is_connect() {
         return Error::new(
             ErrorKind::Unreachable,
-            format!("connect to the classifier at {place}: {why}"),
+            format!("connect to {} at {place}: {why}", service.name),
         )
         .with_source(error)
-        .hint("is pe-console-services running, and does its port let this host in?");
+        .hint(service.not_running);
     }
     let how = if error.is_timeout() {
         "no answer in time".to_owned()
@@ -117,7 +120,7 @@ fn lost(error: reqwest::Error, method: &Method, url: &Url, changes: bool, why: &
 }
 
 /// An answer with a status that means failure.
-pub(crate) fn status(url: &Url, status: StatusCode, body: &[u8]) -> Error {
+pub(crate) fn status(service: &Service, url: &Url, status: StatusCode, body: &[u8]) -> Error {
     let server = serde_json::from_slice::<Value>(body)
         .ok()
         .and_then(|value| ServerError::from_value(status.as_u16(), &value));
@@ -139,16 +142,15 @@ pub(crate) fn status(url: &Url, status: StatusCode, body: &[u8]) -> Error {
             Some("token-expired" | "token-revoked" | "invalid-token" | "user-revoked") => {
                 "write a new RBAC token (puppet access login) to the configured token file"
             }
-            _ => "put this master's certname on the console services' allow-list (certificate-allowlist of pe-console-services), or configure a token",
+            _ => service.unauthenticated,
         }),
-        403 => Error::new(ErrorKind::Denied, message)
-            .hint("give the certificate's or token's user the right to view and edit all node groups"),
+        403 => Error::new(ErrorKind::Denied, message).hint(service.forbidden),
         404 => Error::new(ErrorKind::NotFound, message),
         400..=499 => Error::new(ErrorKind::Invalid, message),
         502..=504 => Error::new(ErrorKind::Protocol, message)
             .retryable(true)
-            .hint(CONSOLE_LOG),
-        _ => Error::new(ErrorKind::Protocol, message).hint(CONSOLE_LOG),
+            .hint(service.log),
+        _ => Error::new(ErrorKind::Protocol, message).hint(service.log),
     };
     match server {
         Some(server) => error.with_source(server),
@@ -156,7 +158,12 @@ pub(crate) fn status(url: &Url, status: StatusCode, body: &[u8]) -> Error {
     }
 }
 
-pub(crate) fn redirect(url: &Url, status: StatusCode, headers: &HeaderMap) -> Error {
+pub(crate) fn redirect(
+    service: &Service,
+    url: &Url,
+    status: StatusCode,
+    headers: &HeaderMap,
+) -> Error {
     let to = headers
         .get(LOCATION)
         .and_then(|value| value.to_str().ok())
@@ -166,22 +173,27 @@ pub(crate) fn redirect(url: &Url, status: StatusCode, headers: &HeaderMap) -> Er
         url.path(),
         status.as_u16()
     );
-    Error::new(ErrorKind::Protocol, message).hint(WRONG_PORT)
+    Error::new(ErrorKind::Protocol, message).hint(service.wrong_port)
 }
 
-pub(crate) fn not_json(path: &str, body: &[u8], error: serde_json::Error) -> Error {
+pub(crate) fn not_json(
+    service: &Service,
+    path: &str,
+    body: &[u8],
+    error: serde_json::Error,
+) -> Error {
     let message = format!(
         "{path} answered with {}, not with JSON: {error}",
         describe(body)
     );
     Error::new(ErrorKind::Protocol, message)
         .with_source(error)
-        .hint(WRONG_PORT)
+        .hint(service.wrong_port)
 }
 
-pub(crate) fn not_an_array(path: &str, value: &Value) -> Error {
+pub(crate) fn not_an_array(service: &Service, path: &str, value: &Value) -> Error {
     match ServerError::from_value(200, value) {
-        Some(server) => report(path, server),
+        Some(server) => report(service, path, server),
         None => Error::new(
             ErrorKind::Protocol,
             format!("{path} answered with {}, not with an array", excerpt(value)),
@@ -190,14 +202,14 @@ pub(crate) fn not_an_array(path: &str, value: &Value) -> Error {
 }
 
 /// An error report that came with a status of success.
-pub(crate) fn report(path: &str, server: ServerError) -> Error {
+pub(crate) fn report(service: &Service, path: &str, server: ServerError) -> Error {
     let message = format!(
         "{path} answered with success and an error report: {}: {}",
         server.kind, server.msg
     );
     Error::new(ErrorKind::Protocol, message)
         .with_source(server)
-        .hint(CONSOLE_LOG)
+        .hint(service.log)
 }
 
 /// What a body is, without showing what it may hold: only a page of markup is quoted.
@@ -218,7 +230,7 @@ fn place(url: &Url) -> String {
     )
 }
 
-fn tls_failure(place: &str, error: &rustls::Error) -> Error {
+fn tls_failure(service: &Service, place: &str, error: &rustls::Error) -> Error {
     use rustls::CertificateError as Certificate;
     let new_certificate =
         "give the server a certificate with dns_alt_names for this name, or use a name it has";
@@ -254,7 +266,7 @@ fn tls_failure(place: &str, error: &rustls::Error) -> Error {
             ErrorKind::Denied,
             format!("{place} refused our client certificate: {alert:?}"),
         )
-        .hint("is it signed by the CA that the console services trust, and not revoked?"),
+        .hint(service.distrusted),
         other => Error::new(ErrorKind::Protocol, format!("TLS with {place}: {other}")),
     }
 }
