@@ -14,6 +14,7 @@
 //! | [`envelope`], [`export`] | the export file and its gate | none |
 //! | [`accept`] | refusals an operator overrules by name | none |
 //! | [`client`] | the HTTP API over mutual TLS or with an RBAC token | network, async |
+//! | [`failover`] | the masters' own node groups: plan (pure), ensure (network) | network, async |
 //! | [`puppetdb`] | how many exported resources the PuppetDB at hand holds | network, async |
 //! | [`import`] | the import gate: plan (pure), apply (network) | network, async |
 //!
@@ -47,6 +48,7 @@ pub mod client;
 pub mod diff;
 pub mod envelope;
 pub mod export;
+pub mod failover;
 mod http;
 pub mod import;
 mod in_parallel;

@@ -165,6 +165,31 @@ impl ClassifierClient {
         })
     }
 
+    /// `PUT /v1/groups/ID`: creates the group under its own id, or overwrites the one that has it. Whether that
+    /// changed anything.
+    ///
+    /// # Errors
+    /// As in the module's description; `Invalid` where the classifier does not take it, retryable where somebody else
+    /// changed the group since its serial number was read.
+    pub async fn put_group(&self, group: &Group) -> Result<bool> {
+        let id = group.id().to_string();
+        let path = ["v1", "groups", &id];
+        let call = self.http.call(Method::PUT, &path);
+        let answer = self
+            .http
+            .send(Call {
+                body: Some(group.to_json().as_bytes().to_vec()),
+                changes: true,
+                ..call
+            })
+            .await?;
+        if answer.status == StatusCode::OK {
+            return Ok(false);
+        }
+        answer.expect(StatusCode::CREATED, "/v1/groups/ID")?;
+        Ok(true)
+    }
+
     /// `POST /v1/validate/group`: asks what creating this group would say; nothing is created.
     ///
     /// # Errors

@@ -146,6 +146,9 @@ pub(crate) fn status(service: &Service, url: &Url, status: StatusCode, body: &[u
         }),
         403 => Error::new(ErrorKind::Denied, message).hint(service.forbidden),
         404 => Error::new(ErrorKind::NotFound, message),
+        409 => Error::new(ErrorKind::Invalid, message)
+            .retryable(true)
+            .hint("somebody else changes the same at this moment; run it again"),
         400..=499 => Error::new(ErrorKind::Invalid, message),
         502..=504 => Error::new(ErrorKind::Protocol, message)
             .retryable(true)

@@ -313,7 +313,8 @@ impl Run<'_> {
 
     async fn settle(&self, posted: Result<()>, mut report: ImportReport) -> ImportReport {
         // A gateway that gave up (502 to 504) has lost the answer as well.
-        let lost = matches!(&posted, Err(error) if error.kind() == ErrorKind::Unknown || error.is_retryable());
+        let lost = matches!(&posted, Err(error) if error.kind() == ErrorKind::Unknown
+            || error.kind() == ErrorKind::Protocol && error.is_retryable());
         let error = match posted {
             // Nothing was sent, so there is nothing to look for.
             Err(error) if error.kind() == ErrorKind::Unreachable => {
