@@ -11,6 +11,7 @@
 //! | [`place`], [`account`] | directories other accounts may enter; the unprivileged transfer account |
 //! | [`sshd`] | an OpenSSH server with keys of its own |
 //! | [`mod@line`] | a TCP proxy that is slow, late, stalls, or is cut after n bytes |
+//! | [`network`] | hosts of their own on one machine, cut off from each other and joined again |
 //! | [`disk`] | a small disk that fills up, or turns read-only under open files |
 //! | [`ca`] | Puppet CA directories, written and changed as a puppetserver does |
 //! | [`postgres`] | a PostgreSQL cluster, and a database of the shape of PE's RBAC |
@@ -41,8 +42,10 @@ pub mod classifier;
 pub mod disk;
 pub mod line;
 pub mod masters;
+pub mod network;
 pub mod place;
 pub mod postgres;
+mod processes;
 pub mod puppetserver;
 pub mod skip;
 pub mod sshd;

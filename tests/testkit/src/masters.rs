@@ -10,18 +10,21 @@
     reason = "a test's own scratch files are no data of pefo's"
 )]
 
-use std::os::unix::fs::PermissionsExt as _;
+mod program;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use self::program::built_binary;
+use self::program::within_reach;
 use crate::account::TransferAccount;
 use crate::child::Child;
 use crate::classifier::ClassifierDouble;
+use crate::network::Host;
 use crate::place;
 use crate::postgres::Cluster;
 use crate::skip::{self, Skip};
@@ -83,6 +86,9 @@ pub struct Master {
     directory: TempDir,
     binary: PathBuf,
     sshd: Sshd,
+    host: Option<Host>,
+    connect_timeout: Duration,
+    io_timeout: Duration,
     sections: String,
 }
 
@@ -93,15 +99,37 @@ impl Master {
     /// # Errors
     /// A [`Skip`] where this is not root or there is no sshd.
     pub fn prepare(binary: &Path, certname: &str) -> Result<Self, Skip> {
+        Self::prepare_at(binary, certname, None)
+    }
+
+    /// As [`Master::prepare`], on a host of a network, where its sshd and every run of the program take
+    /// place. What goes on there is noticed soon: it waits 3 s for a connection and 5 s for a sign of
+    /// life, unless [`Master::set_timeouts`] says otherwise. A classifier for it is started on its host
+    /// too, by [`Host::enter`].
+    ///
+    /// # Errors
+    /// As [`Master::prepare`].
+    pub fn prepare_on(binary: &Path, certname: &str, host: &Host) -> Result<Self, Skip> {
+        let mut master = Self::prepare_at(binary, certname, Some(host))?;
+        master.set_timeouts(Duration::from_secs(3), Duration::from_secs(5));
+        Ok(master)
+    }
+
+    fn prepare_at(binary: &Path, certname: &str, host: Option<&Host>) -> Result<Self, Skip> {
         skip::require_root("a pair of masters needs root: accounts, sshd and root's own state")?;
         let account = TransferAccount::ensure()?;
-        let sshd = Sshd::start(&sshd::Options::default().account(account.name()))?;
+        let mut options = sshd::Options::default().account(account.name());
+        options.host = host.cloned();
+        let sshd = Sshd::start(&options)?;
         let directory = place::directory("master");
         let mut master = Self {
             certname: certname.to_owned(),
             directory,
             binary: within_reach(binary),
             sshd,
+            host: host.cloned(),
+            connect_timeout: Duration::from_secs(10),
+            io_timeout: Duration::from_secs(20),
             sections: String::new(),
         };
         master.configure("");
@@ -133,6 +161,41 @@ impl Master {
         self.sshd.restart();
     }
 
+    /// The host of a network that it runs on, where it was prepared on one.
+    pub fn host(&self) -> Option<&Host> {
+        self.host.as_ref()
+    }
+
+    /// Lets the machine die: its line is silent first, so that nobody is told, then every process on its
+    /// host is killed, sshd and `pefo` alike. What it keeps on disk stays, until [`Master::boot`]; no
+    /// power is lost, so what was not synced stays too.
+    ///
+    /// # Panics
+    /// Where it was not prepared on a host of its own.
+    pub fn kill_all(&mut self) {
+        let host = self.own_host();
+        host.unplug();
+        host.kill_all();
+    }
+
+    /// Boots the machine after [`Master::kill_all`]: its line and its sshd are back, at the same address
+    /// and port. What else should run is the caller's to start. It plugs the line in that
+    /// [`Network::cut`](crate::network::Network::cut) took out.
+    ///
+    /// # Panics
+    /// As [`Master::kill_all`], and where sshd does not start.
+    pub fn boot(&mut self) {
+        self.own_host().plug();
+        self.restart_sshd();
+    }
+
+    fn own_host(&self) -> &Host {
+        match &self.host {
+            Some(host) => host,
+            None => panic!("{} was not prepared on a host of its own", self.certname),
+        }
+    }
+
     /// The program, where the transfer account can run it.
     pub fn binary(&self) -> &Path {
         &self.binary
@@ -158,20 +221,30 @@ impl Master {
         self.directory().join("pefo.toml")
     }
 
+    /// Sets how long its program waits for a connection, and on a line that shows no sign of life.
+    /// Both are whole seconds.
+    pub fn set_timeouts(&mut self, connect: Duration, io: Duration) {
+        (self.connect_timeout, self.io_timeout) = (connect, io);
+        self.configure("");
+    }
+
     /// Adds sections to the configuration; `[ca]` is there already and may be begun with its keys.
     pub fn configure(&mut self, sections: &str) {
         self.sections.push_str(sections);
         let account = crate::account::NAME;
         let text = format!(
             "[site]\ncertname = \"{}\"\nstate_dir = \"{}\"\nspool_dir = \"{}\"\ntransfer_user = \"{account}\"\n\
-             authorized_keys = \"{}\"\n\n[transport]\nhost = \"127.0.0.1\"\nport = {}\nhost_keys = [\"{}.pub\"]\n\
-             connect_timeout = 10\nio_timeout = 20\n\n{}",
+             authorized_keys = \"{}\"\n\n[transport]\nhost = \"{}\"\nport = {}\nhost_keys = [\"{}.pub\"]\n\
+             connect_timeout = {}\nio_timeout = {}\n\n{}",
             self.certname,
             self.state().display(),
             self.spool().display(),
             self.sshd.authorized_keys_path().display(),
+            self.sshd.address(),
             self.sshd.port(),
             self.sshd.host_key_path().display(),
+            self.connect_timeout.as_secs(),
+            self.io_timeout.as_secs(),
             self.sections,
         );
         write(&self.config_path(), text.as_bytes());
@@ -267,7 +340,10 @@ impl Master {
 
     /// The program with its configuration and a scrubbed environment, for runs that are to be killed.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.binary);
+        let mut command = match &self.host {
+            Some(host) => host.command(&self.binary),
+            None => Command::new(&self.binary),
+        };
         command
             .env_clear()
             .env(
@@ -293,73 +369,6 @@ pub fn pair(active: &Master, passive: &Master) {
     active
         .pefo(["init", "active", "--accept", back.trim()])
         .exits(0);
-}
-
-/// The `pefo` that was built beside the running test or example.
-///
-/// # Panics
-/// Where it was not built.
-pub fn built_binary() -> PathBuf {
-    let me = std::env::current_exe().unwrap_or_default();
-    let found = me
-        .ancestors()
-        .skip(1)
-        .map(|dir| dir.join("pefo"))
-        .find(|path| path.is_file());
-    match found {
-        Some(path) => path,
-        None => panic!(
-            "pefo was not built beside {}: run 'cargo build -p pefo-cli' first, or 'make test'",
-            me.display()
-        ),
-    }
-}
-
-/// A copy of the program below a directory that every account may enter, named by its content, so that
-/// test processes share it. Copies that were not used for a day go.
-fn within_reach(binary: &Path) -> PathBuf {
-    static COPY: OnceLock<PathBuf> = OnceLock::new();
-    COPY.get_or_init(|| match copy_of(binary) {
-        Ok(copy) => copy,
-        Err(error) => panic!("copy {}: {error}", binary.display()),
-    })
-    .clone()
-}
-
-fn copy_of(binary: &Path) -> std::io::Result<PathBuf> {
-    let bin = Path::new(place::ROOT).join("bin");
-    place::make_traversable(&bin);
-    for entry in std::fs::read_dir(&bin)? {
-        let path = entry?.path();
-        let is_old = path
-            .metadata()?
-            .modified()?
-            .elapsed()
-            .is_ok_and(|age| age > Duration::from_secs(24 * 3600));
-        if is_old {
-            std::fs::remove_dir_all(&path)?;
-        }
-    }
-    let (digest, _) = pefo_core::Digest::of_reader(std::fs::File::open(binary)?)?;
-    let directory = bin.join(digest.short());
-    let copy = directory.join("pefo");
-    if !copy.exists() {
-        // Made under another name and renamed: a test process beside this one may look for it now.
-        let part = tempfile::Builder::new()
-            .permissions(std::fs::Permissions::from_mode(0o755))
-            .tempdir_in(&bin)?;
-        std::fs::copy(binary, part.path().join("pefo"))?;
-        std::fs::set_permissions(part.path(), std::fs::Permissions::from_mode(0o755))?;
-        match std::fs::rename(part.path(), &directory) {
-            Ok(()) => {
-                // Renamed away: nothing is left for the guard to remove.
-                let _ = part.keep();
-            }
-            Err(_) if copy.exists() => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(copy)
 }
 
 fn write(path: &Path, bytes: &[u8]) {

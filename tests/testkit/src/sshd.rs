@@ -1,4 +1,4 @@
-//! A throwaway OpenSSH server on a free port of 127.0.0.1.
+//! A throwaway OpenSSH server on a free port of 127.0.0.1, or of a host of a [`crate::network`].
 //!
 //! What it guarantees: a configuration, host key, log and key file of its own, nothing of
 //! `/etc/ssh`; only public keys are accepted, for the accounts it was given; the key file belongs to
@@ -10,15 +10,17 @@
 //! lies below the world-writable temporary directory.
 
 use std::io::Read as _;
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::child::Child;
+use crate::network::Host;
+use crate::processes::{descendants, kill_all};
 use crate::skip::{self, Skip};
 use crate::{place, wait};
 
@@ -35,6 +37,9 @@ pub struct Options {
     pub accounts: Vec<String>,
     /// Further lines of sshd_config(5), put first, since sshd takes the first value of a keyword.
     pub config: Vec<String>,
+    /// The host of a network that the server runs on, at that host's address; where there is none, it
+    /// runs on this machine, at 127.0.0.1.
+    pub host: Option<Host>,
 }
 
 impl Options {
@@ -51,6 +56,19 @@ impl Options {
         self.config.push(line.into());
         self
     }
+
+    /// Runs the server on a host of a network, at that host's address.
+    #[must_use]
+    pub fn host(mut self, host: &Host) -> Self {
+        self.host = Some(host.clone());
+        self
+    }
+
+    fn address(&self) -> Ipv4Addr {
+        self.host
+            .as_ref()
+            .map_or(Ipv4Addr::LOCALHOST, Host::address)
+    }
 }
 
 /// A running server.
@@ -58,7 +76,8 @@ impl Options {
 pub struct Sshd {
     // Dropped in this order: the process first, its directory last.
     child: Child,
-    port: u16,
+    address: SocketAddr,
+    host: Option<Host>,
     directory: TempDir,
 }
 
@@ -71,6 +90,10 @@ impl Sshd {
     /// # Panics
     /// Where it does not start; the message shows its log.
     pub fn start(options: &Options) -> Result<Self, Skip> {
+        on(options.host.as_ref(), || Self::start_here(options))
+    }
+
+    fn start_here(options: &Options) -> Result<Self, Skip> {
         skip::require_path(Path::new(SSHD), "needs-sshd", "openssh-server")?;
         skip::require_path(
             Path::new("/usr/bin/ssh-keygen"),
@@ -85,21 +108,22 @@ impl Sshd {
         place::write(&directory.path().join("authorized_keys"), "");
         place::set_mode(&directory.path().join("authorized_keys"), 0o644);
         for _ in 0..PORTS_TRIED {
-            let port = free_port();
+            let address = free_address(options.address());
             place::write(
                 &directory.path().join("sshd_config"),
-                config(options, directory.path(), port),
+                config(options, directory.path(), address),
             );
             let mut child = launch(directory.path());
             let ready = wait::within(READY_LIMIT, || {
                 let ended = child.ended().is_some();
-                (ended || banner(port)).then_some(!ended)
+                (ended || banner(address)).then_some(!ended)
             });
             match ready {
                 Some(true) => {
                     return Ok(Self {
                         child,
-                        port,
+                        address,
+                        host: options.host.clone(),
                         directory,
                     });
                 }
@@ -113,9 +137,14 @@ impl Sshd {
         );
     }
 
-    /// The port on 127.0.0.1.
+    /// The address it listens at: 127.0.0.1, or its host's.
+    pub fn address(&self) -> IpAddr {
+        self.address.ip()
+    }
+
+    /// The port at that address.
     pub fn port(&self) -> u16 {
-        self.port
+        self.address.port()
     }
 
     /// The server's own directory: configuration, keys, log. Others may enter it; it vanishes on drop.
@@ -146,7 +175,12 @@ impl Sshd {
 
     /// The line of a known_hosts file that pins this server at its own port.
     pub fn known_hosts_line(&self) -> String {
-        format!("[127.0.0.1]:{} {}", self.port, self.host_public_key())
+        format!(
+            "[{}]:{} {}",
+            self.address(),
+            self.port(),
+            self.host_public_key()
+        )
     }
 
     /// Writes a known_hosts file with [`Sshd::known_hosts_line`] into the server's directory.
@@ -192,12 +226,17 @@ impl Sshd {
     /// Where it does not start again.
     pub fn restart(&mut self) {
         self.end();
+        let host = self.host.clone();
+        on(host.as_ref(), || self.start_again());
+    }
+
+    fn start_again(&mut self) {
         let started = wait::within(READY_LIMIT, || {
             // The port may be held by what has just ended.
             self.child = launch(self.directory.path());
             let ready = wait::within(READY_LIMIT, || {
                 let ended = self.child.ended().is_some();
-                (ended || banner(self.port)).then_some(!ended)
+                (ended || banner(self.address)).then_some(!ended)
             });
             (ready == Some(true)).then_some(())
         });
@@ -214,6 +253,10 @@ impl Sshd {
     }
 
     fn end(&mut self) {
+        if self.child.ended().is_some() {
+            // Its process id is nobody's now, or another's.
+            return;
+        }
         // Each session has left the server's process group, and loses its parent with the server: so
         // hold the server first, find what it started, and end both.
         self.child.signal(Signal::STOP);
@@ -265,6 +308,14 @@ impl ClientKey {
     }
 }
 
+/// Does `work` on that host, or here. What is started there stays there.
+fn on<T: Send>(host: Option<&Host>, work: impl FnOnce() -> T + Send) -> T {
+    match host {
+        Some(host) => host.enter(work),
+        None => work(),
+    }
+}
+
 /// Starts the server of a directory that is prepared.
 fn launch(directory: &Path) -> Child {
     Child::spawn(
@@ -278,15 +329,20 @@ fn launch(directory: &Path) -> Child {
 
 /// A port of 127.0.0.1 that was free a moment ago.
 pub(crate) fn free_port() -> u16 {
-    match TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()) {
-        Ok(address) => address.port(),
-        Err(error) => panic!("find a free port: {error}"),
+    free_address(Ipv4Addr::LOCALHOST).port()
+}
+
+/// That address, with a port that was free a moment ago.
+fn free_address(ip: Ipv4Addr) -> SocketAddr {
+    match TcpListener::bind((ip, 0)).and_then(|listener| listener.local_addr()) {
+        Ok(address) => address,
+        Err(error) => panic!("find a free port of {ip}: {error}"),
     }
 }
 
-fn config(options: &Options, directory: &Path, port: u16) -> String {
+fn config(options: &Options, directory: &Path, address: SocketAddr) -> String {
     let root = rustix::process::geteuid().is_root();
-    let at = directory.display();
+    let (at, ip, port) = (directory.display(), address.ip(), address.port());
     let strict = if root { "yes" } else { "no" };
     let accounts = if options.accounts.is_empty() {
         run(Command::new("id").arg("-un")).trim().to_owned()
@@ -294,7 +350,7 @@ fn config(options: &Options, directory: &Path, port: u16) -> String {
         options.accounts.join(" ")
     };
     let own = format!(
-        "Port {port}\nListenAddress 127.0.0.1\nHostKey {at}/host_key\nPidFile {at}/pid\n\
+        "Port {port}\nListenAddress {ip}\nHostKey {at}/host_key\nPidFile {at}/pid\n\
          AuthorizedKeysFile {at}/authorized_keys\nStrictModes {strict}\nAllowUsers {accounts}\n\
          AuthenticationMethods publickey\nPubkeyAuthentication yes\nPasswordAuthentication no\n\
          KbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nUsePAM no\nUseDNS no\n\
@@ -309,8 +365,7 @@ fn config(options: &Options, directory: &Path, port: u16) -> String {
 }
 
 /// Whether a server answers with an SSH identification (RFC 4253 §4.2).
-fn banner(port: u16) -> bool {
-    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+fn banner(address: SocketAddr) -> bool {
     let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_secs(1)) else {
         return false;
     };
@@ -359,53 +414,6 @@ fn run(command: &mut Command) -> String {
             String::from_utf8_lossy(&output.stderr).trim()
         ),
         Err(error) => panic!("run {command:?}: {error}"),
-    }
-}
-
-/// Every process below `ancestor`, parents before their children.
-fn descendants(ancestor: u32) -> Vec<u32> {
-    let mut pairs = Vec::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
-        };
-        // pid (name) state ppid …, proc(5); the name may hold spaces and parentheses.
-        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let parent = stat
-            .rsplit(')')
-            .next()
-            .and_then(|rest| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
-        if let Some(parent) = parent {
-            pairs.push((parent, pid));
-        }
-    }
-    let mut found = vec![ancestor];
-    let mut next = 0;
-    while let Some(&parent) = found.get(next) {
-        found.extend(
-            pairs
-                .iter()
-                .filter(|(of, _)| *of == parent)
-                .map(|(_, pid)| *pid),
-        );
-        next += 1;
-    }
-    found.split_off(1)
-}
-
-fn kill_all(pids: &[u32]) {
-    for signal in [Signal::STOP, Signal::KILL] {
-        for pid in pids
-            .iter()
-            .filter_map(|pid| Pid::from_raw((*pid).try_into().ok()?))
-        {
-            // It may have ended by itself since it was found.
-            let _ = rustix::process::kill_process(pid, signal);
-        }
     }
 }
 

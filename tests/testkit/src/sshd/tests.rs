@@ -138,11 +138,11 @@ fn a_drop_ends_the_server_and_every_session() {
             .success()
     };
     wait::until("the session to run", LONG, runs);
-    let port = server.port();
+    let address = server.address;
     drop(server);
     wait::until("the session to die", LONG, || !runs());
     wait::until("the client to notice", LONG, || client.ended().is_some());
-    assert!(!super::banner(port));
+    assert!(!super::banner(address));
 }
 
 #[test]
