@@ -17,6 +17,7 @@ mod commands;
 mod crash;
 mod database;
 mod full_disk;
+mod network;
 mod pairing;
 mod peers;
 mod puppetservers;

@@ -2,6 +2,7 @@
 
 use pefo_testkit::ca::{CaOptions, TestCa};
 use pefo_testkit::masters::{self, Master, built_binary};
+use pefo_testkit::network::Network;
 use pefo_testkit::skip;
 
 pub(crate) const A: &str = "puppet-a.lab";
@@ -22,26 +23,51 @@ impl Pair {
 
     /// As [`Pair::prepared`], with a CA of another kind.
     pub(crate) fn prepared_with(options: CaOptions) -> Option<Self> {
-        let mut a = skip::need(Master::prepare(&built_binary(), A))?;
-        let mut b = skip::need(Master::prepare(&built_binary(), B))?;
+        let a = skip::need(Master::prepare(&built_binary(), A))?;
+        let b = skip::need(Master::prepare(&built_binary(), B))?;
+        Some(Self::of(a, b, options))
+    }
+
+    /// Prepared on the hosts `a` and `b` of a network.
+    pub(crate) fn prepared_on(network: &Network) -> Option<Self> {
+        let prepare = |name, host| {
+            skip::need(Master::prepare_on(
+                &built_binary(),
+                name,
+                network.host(host),
+            ))
+        };
+        let (a, b) = (prepare(A, "a")?, prepare(B, "b")?);
+        Some(Self::of(a, b, CaOptions::default()))
+    }
+
+    fn of(mut a: Master, mut b: Master, options: CaOptions) -> Self {
         let ca = TestCa::create(&a.cadir(), options).unwrap();
         for master in [&mut a, &mut b] {
             let cadir = master.cadir();
             master.use_cadir(&cadir, "owner = \"root\"\ngroup = \"root\"");
         }
-        Some(Self { a, b, ca })
+        Self { a, b, ca }
     }
 
     /// Paired.
     pub(crate) fn paired() -> Option<Self> {
-        let pair = Self::prepared()?;
-        masters::pair(&pair.a, &pair.b);
-        Some(pair)
+        Some(Self::prepared()?.pair())
     }
 
     /// Paired, and B seeded with A's CA.
     pub(crate) fn seeded() -> Option<Self> {
         Some(Self::paired()?.seed())
+    }
+
+    /// As [`Pair::seeded`], on the hosts `a` and `b` of a network.
+    pub(crate) fn seeded_on(network: &Network) -> Option<Self> {
+        Some(Self::prepared_on(network)?.pair().seed())
+    }
+
+    fn pair(self) -> Self {
+        masters::pair(&self.a, &self.b);
+        self
     }
 
     /// Seeds B with A's CA.
