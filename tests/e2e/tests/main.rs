@@ -21,6 +21,7 @@ mod network;
 mod pairing;
 mod peers;
 mod puppetservers;
+mod reigns;
 mod requests;
 mod rollback;
 mod rotate_key;

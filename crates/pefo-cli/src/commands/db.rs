@@ -97,9 +97,13 @@ pub(super) fn drill(
         let DataSet::Database(name) = dataset else {
             continue;
         };
-        reports.push(super::recorded(host, command, Some(dataset), change, || {
-            pipeline::db::drill(host, name, change)
-        }));
+        reports.push(super::recorded(
+            host,
+            command,
+            Some(dataset),
+            change,
+            || pipeline::db::drill(host, name, change),
+        ));
     }
     Ok(super::one_or_all(reports))
 }

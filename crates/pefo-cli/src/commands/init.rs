@@ -15,7 +15,7 @@ use pefo_core::keys::{SigningKey, random_bytes, system_random};
 use pefo_core::launch::Invocation;
 use pefo_core::pairing::Introduction;
 use pefo_core::record;
-use pefo_core::reign::{self, Role, Station};
+use pefo_core::reign::{self, Reign, Role, Standing, Station};
 use pefo_core::sealing::UnsealingKey;
 use pefo_core::{Error, ErrorKind, Result};
 use pefo_transport::Purpose;
@@ -120,8 +120,9 @@ pub(super) fn passive(host: &Host, join: &str, options: &InitOptions) -> Result<
         )
         .hint("use the line that 'pefo init active' printed"));
     };
-    reign::check(record.as_bytes(), &peer.site, &[peer.signing])?;
-    if host.is_initialised() {
+    let offered = reign::check(record.as_bytes(), &peer.site, &[peer.signing])?;
+    let is_known = host.is_initialised();
+    if is_known {
         let me = host.introduction()?;
         if me.site != peer.site {
             return Err(Error::refused(
@@ -130,7 +131,7 @@ pub(super) fn passive(host: &Host, join: &str, options: &InitOptions) -> Result<
             )
             .hint("a spare belongs to one pair; remove its state directory to set it up anew"));
         }
-        host.require(Role::Passive)?;
+        may_join(host, &offered)?;
     }
     original::disarm(host, options)?;
     if options.dry_run.dry_run {
@@ -144,12 +145,44 @@ pub(super) fn passive(host: &Host, join: &str, options: &InitOptions) -> Result<
         Station::new(Role::Passive, record.as_bytes(), None)?
             .store(&host.disk, &host.station_path())?;
     }
+    if is_known {
+        follow(host, &offered, record)?;
+    }
     let me = introduce(host, peer.site.clone(), &key)?;
     let line = me.line()?;
     Ok(Report::ok(
         json!({ "line": line, "introduction": me }),
         format!("{line}\n"),
     ))
+}
+
+/// A spare joins the reign it lives under, or a newer one; never one that has ended, and never a second holder of
+/// the same epoch.
+fn may_join(host: &Host, offered: &Reign) -> Result<()> {
+    let (station, reign) = host.station()?;
+    if station.role != Role::Passive {
+        host.require(Role::Passive)?;
+    }
+    let rival = station.rival(&reign.site, &host.reign_keys()?)?;
+    for known in [Some(reign), rival].into_iter().flatten() {
+        match known.standing_of(offered.epoch, &offered.holder) {
+            Standing::Same | Standing::Newer => {}
+            Standing::Older | Standing::Split => known.admit(offered.epoch, &offered.holder)?,
+        }
+    }
+    Ok(())
+}
+
+/// Lives under the offered reign from now on, where that is a newer one.
+fn follow(host: &Host, offered: &Reign, record: &str) -> Result<()> {
+    let (station, reign) = host.station()?;
+    if reign.standing_of(offered.epoch, &offered.holder) != Standing::Newer {
+        return Ok(());
+    }
+    let _lock = host.lock("reign")?;
+    station
+        .under(Role::Passive, record.as_bytes())?
+        .store(&host.disk, &host.station_path())
 }
 
 fn plan(host: &Host, role: &str, peer: Option<&Introduction>) -> Report {

@@ -8,7 +8,7 @@ use pefo_core::clock::Timestamp;
 use pefo_core::generation::{Accepted, DataSet};
 use pefo_core::pairing::Introduction;
 use pefo_core::record;
-use pefo_core::reign::Role;
+use pefo_core::reign::{Role, Station};
 use pefo_core::run::{Outcome, RunRecord};
 use serde_json::{Value, json};
 
@@ -16,6 +16,7 @@ use crate::host::Host;
 use crate::outcome::{Health, Report};
 use crate::pipeline::ack;
 use crate::pipeline::apply::{CaughtUp, caught_up_path};
+use crate::reigns::pause::{self, Paused};
 
 /// Answers from what lies on this host.
 pub(super) fn run(host: &Host) -> Report {
@@ -52,11 +53,13 @@ fn gather(host: &Host) -> Result<Report> {
             }
         }
     }
+    let standing = standing(host, &station)?;
     let health = rows
         .iter()
         .map(|row| row.health)
         .max()
-        .unwrap_or(Health::Unknown);
+        .unwrap_or(Health::Unknown)
+        .max(standing.health());
     let names = peers
         .iter()
         .map(|peer| peer.certname.to_string())
@@ -72,6 +75,9 @@ fn gather(host: &Host) -> Result<Report> {
         reign.since,
         perfdata(&rows),
     );
+    for said in standing.lines() {
+        text.push_str(&format!("  {said}\n"));
+    }
     for row in &rows {
         text.push_str(&line(row, station.role));
     }
@@ -80,10 +86,67 @@ fn gather(host: &Host) -> Result<Report> {
         "role": station.role,
         "epoch": reign.epoch,
         "holder": reign.certname,
+        "fenced": standing.fenced,
+        "changing": station.changing,
+        "paused": standing.paused,
         "peers": peers.iter().map(|peer| &peer.certname).collect::<Vec<_>>(),
         "datasets": rows.iter().map(row_json).collect::<Vec<_>>(),
     });
     Ok(Report::ok(details, text).health(health))
+}
+
+/// What keeps this host from doing its part.
+struct Standing {
+    /// Another reign has ended this host's, or claims its epoch.
+    fenced: Option<String>,
+    /// Its role is changing.
+    changing: Option<String>,
+    paused: Option<Paused>,
+}
+
+fn standing(host: &Host, station: &Station) -> Result<Standing> {
+    let in_force = host.require(station.role).err();
+    let said = in_force.map(|error| match error.hint_text() {
+        Some(hint) => format!("{error}: {hint}"),
+        None => error.to_string(),
+    });
+    let (fenced, changing) = match station.changing {
+        Some(_) => (None, said),
+        None => (said, None),
+    };
+    Ok(Standing {
+        fenced,
+        changing,
+        paused: pause::paused(host)?,
+    })
+}
+
+impl Standing {
+    fn health(&self) -> Health {
+        if self.fenced.is_some() || self.changing.is_some() {
+            Health::Critical
+        } else if self.paused.is_some() {
+            Health::Warning
+        } else {
+            Health::Ok
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let paused = self.paused.as_ref().map(|paused| {
+            let reason = paused.reason.as_ref();
+            let reason = reason
+                .map(|reason| format!(" ({reason})"))
+                .unwrap_or_default();
+            format!(
+                "paused since {}{reason}: 'pefo resume' lets it go on",
+                paused.since
+            )
+        });
+        let fenced = self.fenced.as_ref().map(|why| format!("FENCED: {why}"));
+        let all = [fenced, self.changing.clone(), paused];
+        all.into_iter().flatten().collect()
+    }
 }
 
 fn passive_row(host: &Host, dataset: &DataSet, runs: &[RunRecord], now: Timestamp) -> Result<Row> {

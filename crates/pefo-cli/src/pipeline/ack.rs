@@ -7,6 +7,7 @@ use pefo_core::disk::{Attributes, Beneath, read_capped};
 use pefo_core::generation::{Accepted, DataSet, spool};
 use pefo_core::heartbeat::Heartbeat;
 use pefo_core::pairing::Introduction;
+use pefo_core::reign::Standing;
 use pefo_core::{RelPath, Result};
 use pefo_transport::Connection;
 
@@ -54,12 +55,13 @@ pub fn own(host: &Host, dataset: &DataSet) -> Result<Option<Ack>> {
     load(&host.own_ack(dataset), &me, &me, dataset)
 }
 
-/// The newest heartbeat in the spool that a paired peer signed.
+/// The newest heartbeat in the spool that the reign's holder signed. What an active of old once said, by a clock
+/// that may be ahead, says nothing of this reign.
 ///
 /// # Errors
 /// `Io` where the spool cannot be opened; a forged heartbeat is none.
 pub fn newest_heartbeat(host: &Host) -> Result<Option<Heartbeat>> {
-    let me = host.introduction()?;
+    let (me, (_, reign)) = (host.introduction()?, host.station()?);
     let spool_dir = Beneath::open(&host.config.site.spool_dir)?;
     let mut newest: Option<Heartbeat> = None;
     for peer in host.peers()? {
@@ -71,6 +73,9 @@ pub fn newest_heartbeat(host: &Host) -> Result<Option<Heartbeat>> {
         let Ok(heartbeat) = Heartbeat::check(&bytes, &me.site, &[peer.signing]) else {
             continue;
         };
+        if reign.standing_of(heartbeat.epoch, &heartbeat.holder) != Standing::Same {
+            continue;
+        }
         if newest
             .as_ref()
             .is_none_or(|newest| newest.time < heartbeat.time)

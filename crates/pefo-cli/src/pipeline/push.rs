@@ -93,6 +93,7 @@ struct Push<'a> {
     key: SigningKey,
     reign: Reign,
     key_travels: KeyTravels,
+    handing_over: bool,
     /// The operator let a source that was rolled back go on.
     accepts_rollback: bool,
 }
@@ -140,6 +141,7 @@ pub fn run(
         key,
         reign,
         key_travels,
+        handing_over: options.handing_over,
         accepts_rollback: change.accept.iter().any(|rule| rule == ROLLED_BACK),
     };
     let taken_up = if change.dry_run {
@@ -256,6 +258,10 @@ impl Push<'_> {
             }
         }
         let given_out = *given_out.lock().unwrap_or_else(PoisonError::into_inner);
+        if !errors.is_empty() && !self.handing_over {
+            // One of them may have said that this host's reign has ended: that counts before all else.
+            self.host.require(Role::Active)?;
+        }
         if errors.is_empty() {
             Kept::of(self.host, self.dataset).clear();
         }

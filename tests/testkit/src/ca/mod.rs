@@ -11,6 +11,7 @@
 
 mod issue;
 mod keys;
+mod resume;
 mod write;
 
 use std::collections::BTreeMap;

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use pefo_ca::source::Change;
 use pefo_ca::takeover::{self, CrlSigner, MergeRules};
-use pefo_ca::{Exclusions, PlanRules, Snapshot, SnapshotOptions};
+use pefo_ca::{Exclusions, PlanRules, SerialBlock, Snapshot, SnapshotOptions};
 use pefo_core::generation::batch::SourceState;
 use pefo_core::pairing::Introduction;
 use pefo_core::request::{Brought, BroughtFile};
-use pefo_core::{Digest, Error, RelPath, Result};
+use pefo_core::{Certname, Digest, Error, RelPath, Result, record};
 use serde_json::Value;
 
-use super::{block_of_its_own, carry_out, exclusions, layout, rules, snapshot, source, to_json};
+use super::rules::block_path;
+use super::{block_of_its_own, carry_out, exclusions, layout, snapshot, source, to_json};
 use crate::arguments;
 use crate::host::Host;
 use crate::pipeline::received::Received;
@@ -62,7 +63,8 @@ pub fn unseen(host: &Host, received: &Received) -> Result<Option<Merged>> {
     let local = snapshot(host, &layout, Exclusions::new())?;
     let source = source(received, Some(&local))?;
     block_of_its_own(host, &local, &source)?;
-    let rules = MergeRules::new(rules(host, received.newest(), &change)?);
+    let peers = host.peers()?.into_iter().map(|peer| peer.certname);
+    let rules = merge_rules(host, peers, &change);
     told(&takeover::merge(&source, &local, &rules)).map(Some)
 }
 
@@ -82,14 +84,11 @@ pub fn merge(
     let changes: Vec<Change> = brought.files.iter().map(put).collect();
     let options = SnapshotOptions::default();
     let returning = Snapshot::read_dir_after(layout.cadir(), &options, &changes)?;
-    let own = [peer.certname.clone(), host.config.site.certname.clone()];
-    let mut rules = PlanRules::new(host.clock.now())
-        .max_deletes(host.config.ca.max_deletes)
-        .exclude(exclusions(host, own));
-    for rule in &change.accept {
-        rules = rules.accept(rule);
+    let mut rules = merge_rules(host, [peer.certname.clone()], change);
+    if let Some(block) = record::load::<SerialBlock>(&block_path(host))? {
+        rules.plan = rules.plan.block(block);
     }
-    let plan = takeover::merge(&local, &returning, &MergeRules::new(rules));
+    let plan = takeover::merge(&local, &returning, &rules);
     if let Some(conflict) = plan.blocked_by() {
         return Err(conflict.to_error());
     }
@@ -105,6 +104,22 @@ pub fn merge(
         carry_out(host, &layout, &signed, true)?;
     }
     told(&plan)
+}
+
+/// What both masters keep to themselves does not cross.
+fn merge_rules(
+    host: &Host,
+    peers: impl IntoIterator<Item = Certname>,
+    change: &arguments::Change,
+) -> MergeRules {
+    let own = peers.into_iter().chain([host.config.site.certname.clone()]);
+    let mut rules = PlanRules::new(host.clock.now())
+        .max_deletes(host.config.ca.max_deletes)
+        .exclude(exclusions(host, own));
+    for rule in &change.accept {
+        rules = rules.accept(rule);
+    }
+    MergeRules::new(rules)
 }
 
 fn put((path, file): (&RelPath, &BroughtFile)) -> Change {

@@ -54,6 +54,7 @@ fn active(host: &Host, poll: Duration, cancel: &Cancel) -> Result<()> {
     loop {
         let began = host.clock.monotonic();
         let is_due = in_step.is_none_or(|at| began.saturating_sub(at) >= ANYWAY);
+        let is_due = is_due || lacks(host)?;
         let ended = if is_due {
             Ok(false)
         } else {
@@ -81,6 +82,18 @@ fn active(host: &Host, poll: Duration, cancel: &Cancel) -> Result<()> {
         let took = host.clock.monotonic().saturating_sub(began);
         cancel.wait(&*host.clock, pace.wait(ended.is_ok(), took))?;
     }
+}
+
+/// Whether a peer has nothing of this reign yet: it has come to be a passive since.
+fn lacks(host: &Host) -> Result<bool> {
+    let (_, reign) = host.station()?;
+    for peer in host.peers()? {
+        let delivered = host.delivered(&peer.certname, &DataSet::Classifier)?;
+        if delivered.is_none_or(|delivered| delivered.position.epoch != reign.epoch) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn send(host: &Host, course: &mut Course) -> Result<()> {
