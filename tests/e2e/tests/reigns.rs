@@ -2,6 +2,7 @@
 
 mod demote;
 mod fence;
+mod killed;
 mod promote;
 mod split;
 mod switchover;

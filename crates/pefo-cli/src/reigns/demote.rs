@@ -14,6 +14,7 @@
 
 use std::time::Duration;
 
+use pefo_core::generation::DataSet;
 use pefo_core::reign::{Reign, Role, Standing};
 use pefo_core::{Error, ErrorKind, Result};
 use serde_json::json;
@@ -138,7 +139,7 @@ fn followed(host: &Host, new: &Reign, wait: Duration, dry_run: bool) -> Result<R
         host.config.site.certname, new.certname, new.epoch
     );
     for found in &found {
-        text.push_str(&told(found, &new.certname.to_string()));
+        text.push_str(&told(found, new.certname.as_str()));
     }
     let mut errors: Vec<Error> = last.into_iter().collect();
     for dataset in &awaited {
@@ -176,10 +177,10 @@ fn told(found: &Found, active: &str) -> String {
         text.push_str(&format!("    {line}\n"));
     }
     text.push_str(&match &found.dataset {
-        pefo_core::generation::DataSet::Ca => format!(
+        DataSet::Ca => format!(
             "    to bring it over: 'pefo ca merge' on {active}\n"
         ),
-        pefo_core::generation::DataSet::Classifier => "    what this host's classifier held is kept: 'pefo nc rollback' brings it back here\n".to_owned(),
+        DataSet::Classifier => "    what this host's classifier held is kept: 'pefo nc rollback' brings it back here\n".to_owned(),
         _ => "    what this host's database held is kept beside the new one: 'pefo db rollback' brings it back here\n".to_owned(),
     });
     text

@@ -161,7 +161,7 @@ fn begin(host: &Host, epoch: Epoch, nonce: &Nonce) -> Result<Promotion> {
         }
     }
     let known = prepared.heads.keys().map(|dataset| (dataset.clone(), None));
-    let mut promotion = Promotion::begin_as(
+    let mut promotion = Promotion::decide(
         host,
         (Role::Passive, epoch, epoch.next()),
         known.collect(),
@@ -169,6 +169,7 @@ fn begin(host: &Host, epoch: Epoch, nonce: &Nonce) -> Result<Promotion> {
     )?;
     promotion.handover = true;
     promotion.cutoffs = Some(prepared.heads);
+    // All of it at once: what was half begun would be nobody's.
     promotion.store(host)?;
     Ok(promotion)
 }

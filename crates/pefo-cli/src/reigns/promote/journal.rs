@@ -10,7 +10,7 @@ use pefo_core::reign::{Epoch, Role};
 use pefo_core::{Result, record as stored};
 use serde::{Deserialize, Serialize};
 
-use super::{PromoteOptions, PromotionPlan};
+use super::PromoteOptions;
 use crate::host::Host;
 use crate::reigns::record;
 
@@ -91,28 +91,11 @@ impl Promotion {
         stored::load(&record(host, Self::NAME))
     }
 
-    /// Decides, and writes that down.
+    /// What is decided: from this role and reign to that epoch. It is begun once it is stored.
     ///
     /// # Errors
-    /// `Io`.
-    pub(super) fn begin(
-        host: &Host,
-        plan: &PromotionPlan,
-        options: &PromoteOptions,
-    ) -> Result<Self> {
-        Self::begin_as(
-            host,
-            (plan.from, plan.old, plan.epoch),
-            plan.known_until(),
-            options,
-        )
-    }
-
-    /// As [`Promotion::begin`], of this role and reign to that epoch.
-    ///
-    /// # Errors
-    /// `Io`.
-    pub(in crate::reigns) fn begin_as(
+    /// `Io`, or `Invalid` where the record cannot be written.
+    pub(in crate::reigns) fn decide(
         host: &Host,
         (from, old, epoch): (Role, Epoch, Epoch),
         known_until: BTreeMap<DataSet, Option<Timestamp>>,
@@ -122,7 +105,7 @@ impl Promotion {
         let (station, _) = host.station()?;
         let now = host.clock.now();
         let record = station.successor(&me.site, &me.certname, &key, epoch, now)?;
-        let promotion = Self {
+        Ok(Self {
             format: 1,
             begun: now,
             from,
@@ -138,9 +121,7 @@ impl Promotion {
             committed: None,
             undone: BTreeMap::new(),
             known_until,
-        };
-        promotion.store(host)?;
-        Ok(promotion)
+        })
     }
 
     /// Takes what the operator allows now besides what was allowed when it began.

@@ -263,7 +263,7 @@ impl fmt::Display for PromotionPlan {
             }
         }
         for view in &self.datasets {
-            write!(f, "  {}", view)?;
+            writeln!(f, "  {}", view.line(&self.holder))?;
         }
         for warning in &self.warnings {
             writeln!(f, "  warning: {warning}")?;
@@ -275,22 +275,21 @@ impl fmt::Display for PromotionPlan {
     }
 }
 
-impl fmt::Display for DataSetView {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl DataSetView {
+    fn line(&self, active: &Certname) -> String {
         let none = || "nothing".to_owned();
         let applied = self.applied.map_or_else(none, |it| it.to_string());
-        write!(f, "{}: {applied} is applied", self.dataset)?;
+        let mut line = format!("{}: {applied} is applied", self.dataset);
         if let Some(pending) = self.pending {
             let what = if self.left { "is left" } else { "would be" };
-            write!(f, ", all up to {pending} {what}")?;
+            line.push_str(&format!(", all up to {pending} {what}"));
         }
-        match (self.known_until, self.at_risk_seconds) {
-            (Some(until), Some(seconds)) => writeln!(
-                f,
-                "; what {} did after {until} ({seconds} s ago) may be lost",
-                "the active"
-            ),
-            _ => writeln!(f, "; the active never said that this is all"),
-        }
+        line.push_str(&match (self.known_until, self.at_risk_seconds) {
+            (Some(until), Some(seconds)) => {
+                format!("; what {active} did after {until} ({seconds} s ago) may be lost")
+            }
+            _ => format!("; {active} never said that this is all"),
+        });
+        line
     }
 }

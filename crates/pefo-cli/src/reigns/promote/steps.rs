@@ -298,7 +298,8 @@ fn report(host: &Host, promotion: &Promotion, errors: Vec<Error>) -> Report {
         promotion.epoch,
         took as f64 / 1000.0
     );
-    for (dataset, until) in &promotion.known_until {
+    let lost = promotion.known_until.iter().filter(|_| !promotion.handover);
+    for (dataset, until) in lost {
         text.push_str(&match until {
             Some(until) => format!("  {dataset}: all that the former active said it had by {until} is here; what it did after that is lost\n"),
             None => format!("  {dataset}: the former active never said that what is here is all\n"),
