@@ -32,6 +32,7 @@ mod ssh;
 mod table;
 mod terminal;
 mod watched;
+mod whole;
 mod world;
 
 use std::process::ExitCode;

@@ -5,6 +5,7 @@ mod issuing;
 mod merge;
 mod signing;
 mod split;
+mod succession;
 mod union;
 
 use std::process::Command;

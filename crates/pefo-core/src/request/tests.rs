@@ -36,6 +36,7 @@ fn subject() -> impl Strategy<Value = Subject> {
     prop_oneof![
         dataset().prop_map(|dataset| Subject::Verify { dataset }),
         dataset().prop_map(|dataset| Subject::Reconcile { dataset }),
+        dataset().prop_map(|dataset| Subject::Bring { dataset }),
         prop::collection::btree_map(dataset(), position(), 0..4)
             .prop_map(|heads| Subject::Switchover(Switchover::Prepare { heads })),
         nonce().prop_map(|prepared| Subject::Switchover(Switchover::Commit { prepared })),
@@ -80,12 +81,26 @@ fn outcome(subject: &Subject) -> BoxedStrategy<Outcome> {
     let Some(dataset) = subject.dataset().cloned() else {
         return other.boxed();
     };
+    let about = dataset.clone();
     let held =
         (position(), any::<[u8; 32]>(), items()).prop_map(move |(position, state, items)| {
             let state = Digest::from_bytes(state);
-            Outcome::Items(Items::of(dataset.clone(), position, state, items))
+            Outcome::Items(Items::of(about.clone(), position, state, items))
         });
-    prop_oneof![held, other].boxed()
+    let bytes = prop::collection::vec(any::<u8>(), 0..40);
+    let brought = (position(), items(), 0_u32..0o1000, bytes);
+    let brought = brought.prop_map(move |(position, items, mode, bytes)| {
+        let file = |(path, _)| {
+            let bytes = bytes.clone();
+            (path, BroughtFile { mode, bytes })
+        };
+        Outcome::Brought(Brought {
+            dataset: dataset.clone(),
+            position,
+            files: items.into_iter().map(file).collect(),
+        })
+    });
+    prop_oneof![held, brought, other].boxed()
 }
 
 fn answered(request: &Request, document: &[u8], outcome: Outcome) -> Answer {
@@ -232,10 +247,17 @@ fn an_answer_says_nothing_of_another_data_set() {
             BTreeMap::new(),
         ))
     };
-    let wrong = answered(&request, &document, held(DataSet::Files));
-    let bytes = wrong.sign(&request, &key).unwrap();
     let check = |bytes: &[u8]| rule_of(Answer::check(bytes, &request, &document, &[key.public()]));
-    assert_eq!(check(&bytes).as_deref(), Some("answer-record"));
+    let brought = Outcome::Brought(Brought {
+        dataset: DataSet::Files,
+        position,
+        files: BTreeMap::new(),
+    });
+    for wrong in [held(DataSet::Files), brought] {
+        let wrong = answered(&request, &document, wrong);
+        let bytes = wrong.sign(&request, &key).unwrap();
+        assert_eq!(check(&bytes).as_deref(), Some("answer-record"));
+    }
     // Signed as an answer about another data set, to just this request.
     let answer = answered(&request, &document, held(DataSet::Ca));
     let bytes = answer.sign(&ask(DataSet::Files), &key).unwrap();
@@ -321,6 +343,39 @@ fn an_answer_holds_as_many_items_as_fit_and_counts_the_rest() {
 }
 
 #[test]
+fn what_no_answer_can_carry_is_refused_before_it_is_signed() {
+    let position: Position = "00000003-000000000042".parse().unwrap();
+    let brought = |bytes: usize| Brought {
+        dataset: DataSet::Ca,
+        position,
+        files: BTreeMap::from([(
+            RelPath::new("inventory.txt").unwrap(),
+            BroughtFile {
+                mode: 0o640,
+                bytes: vec![b'x'; bytes],
+            },
+        )]),
+    };
+    brought(1 << 20).fits().unwrap();
+    let most = usize::try_from(Answer::MAX_BYTES).unwrap();
+    assert_eq!(
+        rule_of(brought(most).fits()).as_deref(),
+        Some("answer-size")
+    );
+    // What fits can be signed, to the last byte that is thought to fit.
+    let fitting = brought((most - (16 << 10) - 80) / 4 * 3);
+    fitting.fits().unwrap();
+    let key = key();
+    let subject = Subject::Bring {
+        dataset: DataSet::Ca,
+    };
+    let request = asked(&key, subject, Nonce::from_random([7; 16]));
+    answered(&request, b"", Outcome::Brought(fitting))
+        .sign(&request, &key)
+        .unwrap();
+}
+
+#[test]
 fn a_refusal_carries_rule_message_and_hint() {
     let error = Error::refused("not-served", "no such thing").hint("upgrade");
     assert_eq!(
@@ -357,6 +412,24 @@ fn requests_and_answers_are_written_as_documented() {
     is_written(
         &Subject::Reconcile { dataset },
         r#"{"reconcile":{"dataset":"db:pe-rbac"}}"#,
+    );
+    is_written(
+        &Subject::Bring {
+            dataset: DataSet::Ca,
+        },
+        r#"{"bring":{"dataset":"ca"}}"#,
+    );
+    let file = BroughtFile {
+        mode: 0o644,
+        bytes: b"0006".to_vec(),
+    };
+    is_written(
+        &Outcome::Brought(Brought {
+            dataset: DataSet::Ca,
+            position,
+            files: BTreeMap::from([(RelPath::new("serial").unwrap(), file)]),
+        }),
+        r#"{"brought":{"dataset":"ca","position":"00000003-000000000042","files":{"serial":{"mode":420,"bytes":"MDAwNg=="}}}}"#,
     );
     is_written(
         &Subject::Switchover(Switchover::Prepare { heads }),

@@ -6,7 +6,7 @@ use pefo_core::disk::Disk;
 use pefo_core::generation::spool::noted_reign_path;
 use pefo_core::generation::{Position, Site};
 use pefo_core::progress::Silent;
-use pefo_core::reign::{Epoch, Role};
+use pefo_core::reign::{Epoch, Role, Station};
 use pefo_core::{Certname, Error, ErrorKind};
 use pefo_transport::frame::{self, Frame, PREAMBLE};
 use pefo_transport::message::{Need, Offer, Protocols, Shape, Welcome};
@@ -51,6 +51,44 @@ fn an_ended_reign_is_fenced() {
     pair.set_station(Role::Active, &pair.reign(2, &pair.b, &pair.key_b));
     let error = greet_error(&pair, &pair.me());
     insta::assert_snapshot!(shown(&error), @"fenced: the peer: epoch 1 has ended: b.lab reigns with epoch 2 (this master was replaced; 'pefo demote' makes it the spare of the new one)");
+}
+
+#[test]
+fn a_spare_that_knows_of_a_newer_reign_takes_nothing_of_the_old_one() {
+    let pair = Pair::new();
+    let path = pair.dir.path().join("station.json");
+    let mut station = Station::load(&path).unwrap();
+    station.rival = Some(pair.reign(2, &pair.b, &pair.key_b));
+    station.store(&Disk::new(), &path).unwrap();
+    let error = greet_error(&pair, &pair.me());
+    insta::assert_snapshot!(shown(&error), @"fenced: the peer: epoch 1 has ended: b.lab reigns with epoch 2 (this master was replaced; 'pefo demote' makes it the spare of the new one)");
+    assert!(pair.standing().is_empty());
+}
+
+#[test]
+fn a_spare_that_is_about_to_reign_takes_nothing_more() {
+    let pair = Pair::new();
+    let path = pair.dir.path().join("station.json");
+    let station = Station::load(&path).unwrap();
+    let changing = station.clone().about_to(Role::Active, Epoch(2));
+    changing.store(&Disk::new(), &path).unwrap();
+    let error = pair.push(&pair.full(1, &[("a", "1")])).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
+    assert!(pair.standing().is_empty());
+    // It was given up: all is as before.
+    station.store(&Disk::new(), &path).unwrap();
+    pair.push(&pair.full(1, &[("a", "1")])).unwrap();
+}
+
+#[test]
+fn a_former_active_that_has_not_stepped_down_says_so_to_the_new_one() {
+    let pair = Pair::new();
+    pair.set_station(Role::Active, &pair.reign(1, &pair.b, &pair.key_b));
+    let mut me = pair.me();
+    me.station.current = pair.reign(2, &pair.a, &pair.key_a);
+    insta::assert_snapshot!(shown(&greet_error(&pair, &me)), @"wrong_role: the peer: b.lab was the active until epoch 1 and has not stepped down yet (run 'pefo demote' there)");
+    let noted = noted_reign_path(&pair.spool(), &pair.a);
+    assert_eq!(std::fs::read_to_string(noted).unwrap(), me.station.current);
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod ca;
 mod db;
 mod delta;
 mod nc;
+mod reign;
 mod tree;
 
 use crate::row::Row;
@@ -16,6 +17,7 @@ pub(crate) fn all() -> Vec<Row> {
         ca::rows(),
         db::rows(),
         nc::rows(),
+        reign::rows(),
     ]
     .into_iter()
     .flatten()
