@@ -1,11 +1,6 @@
 //! Two masters with everything: a CA, a classifier and an RBAC-sized database each; and, beside pefo's, what the
 //! original's operator does by hand when the one is to take over from the other.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the playground is no data of pefo's"
-)]
-
 use std::cell::Cell;
 use std::process::Command;
 use std::time::Duration;

@@ -15,6 +15,7 @@
 mod following;
 mod look;
 mod seeding;
+mod switching;
 mod takeover;
 mod watching;
 
@@ -60,6 +61,7 @@ fn a_spare_is_seeded_follows_the_active_and_takes_over() {
     watched.an_agent_with_the_old_crl_is_sent_the_new_one();
     watched.puppets_own_agent_works_until_its_certificate_is_revoked();
     watched.the_crl_of_the_infrastructure_follows_too();
+    watched.an_agent_of_the_shared_name_works_across_a_switchover_and_back();
     watched.active_dies_and_the_spare_signs_what_waited();
     assert_eq!(pair.own_files(), own, "the spare's own files");
     pair.spare_goes_on_alone(&nodes);

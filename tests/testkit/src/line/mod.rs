@@ -52,14 +52,7 @@ impl Line {
     /// # Panics
     /// Where no port can be bound or `target` names no address.
     pub fn to(target: impl ToSocketAddrs) -> Self {
-        let target = match target
-            .to_socket_addrs()
-            .map(|mut addresses| addresses.next())
-        {
-            Ok(Some(address)) => address,
-            Ok(None) => panic!("the line's target names no address"),
-            Err(error) => panic!("resolve the line's target: {error}"),
-        };
+        let target = resolve(target);
         let (listener, address) =
             match TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr().map(|a| (l, a))) {
                 Ok(bound) => bound,
@@ -83,6 +76,15 @@ impl Line {
     /// The port clients connect to, on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.address.port()
+    }
+
+    /// Leads new connections to another target from now on, as a shared name that moves does; those that are open
+    /// stay where they are.
+    ///
+    /// # Panics
+    /// Where `target` names no address.
+    pub fn lead_to(&self, target: impl ToSocketAddrs) {
+        self.shared.lock().moved_to = Some(resolve(target));
     }
 
     /// Ends every connection now and turns new ones away, until [`Line::mend`].
@@ -176,6 +178,17 @@ impl Line {
     }
 }
 
+fn resolve(target: impl ToSocketAddrs) -> SocketAddr {
+    match target
+        .to_socket_addrs()
+        .map(|mut addresses| addresses.next())
+    {
+        Ok(Some(address)) => address,
+        Ok(None) => panic!("the line's target names no address"),
+        Err(error) => panic!("resolve the line's target: {error}"),
+    }
+}
+
 impl Drop for Line {
     fn drop(&mut self) {
         {
@@ -205,6 +218,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     stopping: bool,
+    /// Where new connections lead since the target was moved.
+    moved_to: Option<SocketAddr>,
     cut: bool,
     stalled: bool,
     latency: Duration,
@@ -300,6 +315,7 @@ fn accept(listener: &TcpListener, target: SocketAddr, shared: &Arc<Shared>) {
         if shared.lock().cut {
             continue;
         }
+        let target = shared.lock().moved_to.unwrap_or(target);
         // A target that is down shows as a connection that ends at once, as with any proxy.
         if let Ok(server) = TcpStream::connect_timeout(&target, CONNECT_LIMIT) {
             drop(join(&client, &server, shared));

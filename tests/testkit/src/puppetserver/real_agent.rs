@@ -33,6 +33,15 @@ impl Instance {
     /// # Panics
     /// Where it cannot be run.
     pub fn run_agent(&self, agent: &Agent) -> Run {
+        self.run_agent_through(agent, self.port())
+    }
+
+    /// As [`Instance::run_agent`], against whatever is reached through a port of 127.0.0.1: a name that several
+    /// servers share.
+    ///
+    /// # Panics
+    /// Where it cannot be run.
+    pub fn run_agent_through(&self, agent: &Agent, port: u16) -> Run {
         let home = self
             .directory()
             .join("agents")
@@ -61,7 +70,7 @@ impl Instance {
             .args(["agent", "--test", "--noop", "--color=false", "--server"])
             .args(["localhost", "--certname", agent.certname()]);
         for option in ["--serverport", "--ca_port"] {
-            command.arg(option).arg(self.port().to_string());
+            command.arg(option).arg(port.to_string());
         }
         for (option, name) in [
             ("--confdir", ""),

@@ -2,11 +2,13 @@
 //!
 //! Two masters on this machine, on real parts: two puppetservers, an sshd and a PostgreSQL cluster each,
 //! and a classifier double each (Puppet Enterprise's own can't be had). Everything that happens on the
-//! active arrives on the passive through the `pefo` program, and each line says what was checked. It
-//! ends with `demo: ok`. With `PEFO_DEMO_KEEP=1` (`make demo KEEP=1`) both masters stay up until the file
+//! active arrives on the passive through the `pefo` program; then the active dies, the passive takes over, the
+//! old one comes back, and the reign goes home. Each line says what was checked. It ends with `demo: ok`. With `PEFO_DEMO_KEEP=1` (`make demo KEEP=1`) both masters stay up until the file
 //! it names is made.
 
 #![expect(clippy::print_stdout, reason = "a demonstration shows what it does")]
+
+mod reigns;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -271,6 +273,7 @@ fn run() -> Result<(), Skip> {
         )
     });
 
+    reigns::change(&mut a, &mut b, &nodes);
     keep(parent.path(), &a, &b);
     Ok(())
 }
