@@ -37,11 +37,11 @@ pub(super) fn run(host: &Host) -> Report {
     };
     let station = host.station();
     let role = station.as_ref().ok().map(|(station, _)| station.role);
-    add(
-        "reign",
-        Health::Critical,
-        station.map(|(station, reign)| format!("{} in epoch {}", station.role, reign.epoch)),
-    );
+    let in_force = station.and_then(|(station, _)| {
+        let reign = host.require(station.role)?;
+        Ok(format!("{} in epoch {}", station.role, reign.epoch))
+    });
+    add("reign", Health::Critical, in_force);
     add("state", Health::Critical, state(host));
     add("original", Health::Critical, original(host));
     add("spool", Health::Critical, spool(host));

@@ -72,6 +72,12 @@ pub(super) fn print(host: &Host, format: ScheduleFormat) -> Result<Report> {
         "# pefo on {}, {}\n",
         host.config.site.certname, station.role
     );
+    text.push_str(&match format {
+        ScheduleFormat::Cron => {
+            format!("# who reigns, before anything is signed\n@reboot root {program} --config {config} --quiet fence\n")
+        }
+        ScheduleFormat::Systemd => at_boot(&program, &config),
+    });
     for entry in &entries {
         text.push_str(&match format {
             ScheduleFormat::Cron => cron(entry, &program, &config),
@@ -86,6 +92,17 @@ pub(super) fn print(host: &Host, format: ScheduleFormat) -> Result<Report> {
         json!({ "role": station.role, "entries": details }),
         text,
     ))
+}
+
+/// Asks the peers who reigns before Puppet's server may sign. Where the reign has ended, it stops what
+/// `[services] on_fence` names, whose start waits for it.
+fn at_boot(program: &str, config: &str) -> String {
+    format!(
+        "# /etc/systemd/system/pefo-fence.service\n[Unit]\nDescription=pefo: who reigns, before anything is signed\n\
+         Wants=network-online.target\nAfter=network-online.target\n\
+         Before=puppetserver.service pe-puppetserver.service\n\n[Service]\nType=oneshot\n\
+         ExecStart={program} --config {config} --quiet fence\n\n[Install]\nWantedBy=multi-user.target\n\n"
+    )
 }
 
 fn cron(entry: &Entry, program: &str, config: &str) -> String {

@@ -16,6 +16,7 @@ use crate::host::Host;
 use crate::outcome::{Health, Report};
 use crate::pipeline::ack;
 use crate::pipeline::apply::{CaughtUp, caught_up_path};
+use crate::reigns;
 use crate::reigns::pause::{self, Paused};
 
 /// Answers from what lies on this host.
@@ -88,6 +89,7 @@ fn gather(host: &Host) -> Result<Report> {
         "holder": reign.certname,
         "fenced": standing.fenced,
         "changing": station.changing,
+        "unfinished": standing.unfinished,
         "paused": standing.paused,
         "peers": peers.iter().map(|peer| &peer.certname).collect::<Vec<_>>(),
         "datasets": rows.iter().map(row_json).collect::<Vec<_>>(),
@@ -101,6 +103,8 @@ struct Standing {
     fenced: Option<String>,
     /// Its role is changing.
     changing: Option<String>,
+    /// What was begun and is not ended.
+    unfinished: Vec<String>,
     paused: Option<Paused>,
 }
 
@@ -117,6 +121,7 @@ fn standing(host: &Host, station: &Station) -> Result<Standing> {
     Ok(Standing {
         fenced,
         changing,
+        unfinished: reigns::unfinished(host)?,
         paused: pause::paused(host)?,
     })
 }
@@ -125,7 +130,7 @@ impl Standing {
     fn health(&self) -> Health {
         if self.fenced.is_some() || self.changing.is_some() {
             Health::Critical
-        } else if self.paused.is_some() {
+        } else if self.paused.is_some() || !self.unfinished.is_empty() {
             Health::Warning
         } else {
             Health::Ok
@@ -145,7 +150,8 @@ impl Standing {
         });
         let fenced = self.fenced.as_ref().map(|why| format!("FENCED: {why}"));
         let all = [fenced, self.changing.clone(), paused];
-        all.into_iter().flatten().collect()
+        let all = all.into_iter().flatten();
+        all.chain(self.unfinished.iter().cloned()).collect()
     }
 }
 

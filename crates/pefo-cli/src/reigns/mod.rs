@@ -45,6 +45,39 @@ pub fn look(host: &Host) -> Result<()> {
     handover::go_on(host, None)
 }
 
+/// What was begun of a change of role and is not ended, for people.
+///
+/// # Errors
+/// `Io`, or `Invalid` where a journal is malformed.
+pub fn unfinished(host: &Host) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    if let Some(promotion) = promote::Promotion::load(host)? {
+        all.push(format!(
+            "{}run 'pefo promote' again: it goes on",
+            said(&promotion)
+        ));
+    }
+    if let Some(journal) = switchover::begun(host)? {
+        all.push(format!(
+            "{}run 'pefo switchover' again: it goes on",
+            said(&journal)
+        ));
+    }
+    let awaited = returned::awaited(host);
+    if !awaited.is_empty() {
+        let names: Vec<String> = awaited.iter().map(ToString::to_string).collect();
+        all.push(format!(
+            "this host has returned, and nothing of the new active has come yet of {}: run 'pefo push' there",
+            names.join(", ")
+        ));
+    }
+    Ok(all)
+}
+
+fn said(journal: &impl std::fmt::Display) -> String {
+    format!("{}; ", journal.to_string().trim_end())
+}
+
 /// Where what is known of one change of role stands.
 fn record(host: &Host, name: &str) -> PathBuf {
     host.state("reign").join(format!("{name}.json"))

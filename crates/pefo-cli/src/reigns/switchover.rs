@@ -97,6 +97,14 @@ impl fmt::Display for Switchover {
     }
 }
 
+/// The one that was broken off, where there is one.
+///
+/// # Errors
+/// `Io`, or `Invalid` where the record is malformed.
+pub(super) fn begun(host: &Host) -> Result<Option<impl fmt::Display>> {
+    Switchover::load(host)
+}
+
 /// Hands the reign over to `to`, or to the only peer; or goes on with what was broken off. `timeout` is how long
 /// each answer of the peer's root is waited for.
 ///

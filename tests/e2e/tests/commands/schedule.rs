@@ -47,7 +47,12 @@ fn each_line_of_a_schedule_runs_as_it_stands() {
                 .stdout
         );
         let mut seen = Vec::new();
-        for line in cron.lines().filter(|line| !line.starts_with('#')) {
+        let at_boot = cron
+            .lines()
+            .find_map(|line| line.strip_prefix("@reboot root "));
+        let run = as_cron_does(at_boot.unwrap()).exits(0);
+        assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("", ""));
+        for line in cron.lines().filter(|line| !line.starts_with(['#', '@'])) {
             let fields: Vec<&str> = line.splitn(7, ' ').collect();
             let [minute, hour, day, month, weekday, user, command] = fields[..] else {
                 panic!("{line}")
@@ -85,6 +90,9 @@ fn each_line_of_a_schedule_runs_as_it_stands() {
             .lines()
             .filter_map(|line| line.strip_prefix("ExecStart="))
             .collect();
+        assert!(runs[0].ends_with("fence"), "{}", runs[0]);
+        assert!(systemd.contains("Before=puppetserver.service pe-puppetserver.service"));
+        let runs = &runs[1..];
         assert_eq!(runs.len(), commands.len());
         for (line, command) in runs.iter().zip(commands) {
             assert!(line.starts_with('/') && line.ends_with(command), "{line}");

@@ -30,6 +30,7 @@ impl Watched<'_> {
                 "[hooks]\nrole_changed = [\"sh\", \"-c\", \"{hook}\"]\n\n"
             ));
         }
+        pair.a.fetch(&node);
         let shared = Line::to(("127.0.0.1", pair.a.port()));
         works(&pair.a, &node, &shared);
         for (turn, to) in [B, A].into_iter().enumerate() {

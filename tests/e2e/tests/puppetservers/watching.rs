@@ -261,7 +261,7 @@ impl Watched<'_> {
         &self.fleet[CLEANED..CLEANED + REVOKED]
     }
 
-    fn live(&self) -> &[Agent] {
+    pub(super) fn live(&self) -> &[Agent] {
         &self.fleet[CLEANED + REVOKED..]
     }
 
