@@ -56,8 +56,8 @@ async fn carried_out(
     plan: &ImportPlan,
     kept: &mut Vec<Envelope>,
 ) -> ImportReport {
-    apply(client, plan, &patience(), &mut |copy: &Envelope| {
-        kept.push(copy.clone());
+    apply(client, plan, &patience(), &mut |copy: Option<&Envelope>| {
+        kept.extend(copy.cloned());
         Ok(())
     })
     .await
@@ -139,7 +139,7 @@ async fn the_order_is_classes_then_a_second_look_then_the_copy_then_the_post_the
     let client = client_of(&double);
     let plan = planned(&client).await;
     let mut seen_when_kept = 0;
-    let report = apply(&client, &plan, &patience(), &mut |_: &Envelope| {
+    let report = apply(&client, &plan, &patience(), &mut |_: Option<&Envelope>| {
         seen_when_kept = double.requests().len();
         Ok(())
     })
@@ -360,12 +360,9 @@ async fn every_fault_ends_with_a_whole_target_and_a_true_report() {
             false => fault,
         });
         let patience = patience().settle(Duration::from_secs(4));
-        let report = apply(
-            &impatient(&double),
-            &plan,
-            &patience,
-            &mut |_: Option<&Envelope>| Ok(()),
-        )
+        let report = apply(&impatient(&double), &plan, &patience, &mut |_: Option<
+            &Envelope,
+        >| Ok(()))
         .await;
         assert_eq!(report.holds, holds, "{what}: {report:?}");
         assert_eq!(really(&double, &plan), holds, "{what}: {report:?}");
@@ -459,7 +456,7 @@ async fn nothing_is_sent_before_the_copy_is_kept() {
     let double = passive();
     let client = client_of(&double);
     let plan = planned(&client).await;
-    let report = apply(&client, &plan, &patience(), &mut |_: &Envelope| {
+    let report = apply(&client, &plan, &patience(), &mut |_: Option<&Envelope>| {
         Err(Error::new(ErrorKind::Io, "disk is full"))
     })
     .await;
@@ -539,9 +536,9 @@ async fn an_import_can_be_run_by_any_runtime() {
     let double = passive();
     let client = client_of(&double);
     let plan = planned(&client).await;
-    let report = is_send(apply(&client, &plan, &patience(), &mut |_: &Envelope| {
-        Ok(())
-    }))
+    let report = is_send(apply(&client, &plan, &patience(), &mut |_: Option<
+        &Envelope,
+    >| { Ok(()) }))
     .await;
     assert_eq!(serde_json::to_value(&report).unwrap()["holds"], "new");
 }
@@ -703,7 +700,10 @@ async fn an_imports_own_bytes_are_what_the_plan_showed() {
     let held = target(&client).await;
     let plan = plan(&export(), Target { ..held.clone() }, &policy()).unwrap();
     let reached = plan.diff().apply(&held.tree.unwrap()).unwrap();
-    let report = import::apply(&client, &plan, &patience(), &mut |_: Option<&Envelope>| Ok(())).await;
+    let report = import::apply(&client, &plan, &patience(), &mut |_: Option<&Envelope>| {
+        Ok(())
+    })
+    .await;
     assert_eq!(report.holds, Holds::New);
     let now: Value = truth(&double);
     assert!(canonical::equal(&Tree::from_value(now).unwrap(), &reached));

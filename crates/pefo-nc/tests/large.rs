@@ -60,9 +60,9 @@ async fn five_thousand_groups_are_imported_and_the_second_time_nothing_is_done()
     let client = client_of(&double);
     let export = Envelope::new(name(ACTIVE), at(0), tree(groups));
     let first = plan(&export, target(&client).await, &policy()).unwrap();
-    let report = apply(&client, &first, &Default::default(), &mut |_: &Envelope| {
-        Ok(())
-    })
+    let report = apply(&client, &first, &Default::default(), &mut |_: Option<
+        &Envelope,
+    >| { Ok(()) })
     .await;
     assert_eq!(report.into_result().unwrap().holds, Holds::New);
     let second = plan(&export, target(&client).await, &policy()).unwrap();
