@@ -12,7 +12,7 @@
 mod certs;
 mod crls;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use pefo_core::clock::Timestamp;
@@ -25,8 +25,8 @@ use super::signer::CrlSigner;
 use crate::cert::{CaChain, Cert};
 use crate::crl::Revocation;
 use crate::plan::draft::Draft;
-use crate::plan::{Action, Conflict, Plan, PlanRules, blocking, issued, tell_beside};
-use crate::serial::Serial;
+use crate::plan::{Action, Conflict, Plan, PlanRules, SerialMode, blocking, issued, tell_beside};
+use crate::serial::{Serial, SerialBlock};
 use crate::snapshot::Snapshot;
 
 pub use crls::CrlToSign;
@@ -171,7 +171,13 @@ impl InForce<'_> {
 ///
 /// The caller vouches for the returning side's copy, as it does for a source's.
 pub fn merge(local: &Snapshot, returning: &Snapshot, rules: &MergeRules) -> MergePlan {
-    let mut draft = Draft::new(&rules.plan);
+    let mut plan_rules = rules.plan.clone();
+    if plan_rules.serial == SerialMode::Mirror
+        && let Some(own) = own_range(local, returning)
+    {
+        plan_rules.serial = SerialMode::Block(own);
+    }
+    let mut draft = Draft::new(&plan_rules);
     let Some(ca) = draft.identity(local, returning) else {
         return finish(draft, Vec::new(), None);
     };
@@ -207,6 +213,21 @@ pub fn merge(local: &Snapshot, returning: &Snapshot, rules: &MergeRules) -> Merg
     }
     let crls = infra_crl.into_iter().chain(ca_crl).collect();
     finish(draft, crls, returning.serial())
+}
+
+/// What the local side counts through, where it never had a block of its own and the returning side counts in one
+/// far above: that block stays the other's, however much was issued from it. `None` where both went on from one
+/// counter.
+fn own_range(local: &Snapshot, returning: &Snapshot) -> Option<SerialBlock> {
+    let here = local.serial().and_then(Serial::counter)?;
+    let there = returning.serial().and_then(Serial::counter)?;
+    let known: BTreeSet<Serial> = local.issued().collect();
+    let unseen = returning.issued().filter(|serial| !known.contains(serial));
+    let first = unseen.filter_map(Serial::counter).fold(there, u32::min);
+    let is_apart = first.saturating_sub(here) >= SerialBlock::SIZE;
+    is_apart
+        .then(|| SerialBlock::new(1, first - 1).ok())
+        .flatten()
 }
 
 fn finish(draft: Draft<'_>, crls: Vec<CrlToSign>, returning_serial: Option<Serial>) -> MergePlan {

@@ -106,6 +106,24 @@ fn what_a_real_server_did_alone_is_merged() {
 }
 
 #[test]
+fn a_spare_s_block_stays_its_own_when_what_it_issued_from_there_comes_in() {
+    let mut split = Split::new(false);
+    // A never had a block, and holds the reign; B is its spare.
+    let merged = |split: &Split| {
+        let (a, b) = (snap(split.a.dir()), snap(split.b.dir()));
+        merge(&a, &b, &MergeRules::new(rules()))
+    };
+    insta::assert_snapshot!(merged(&split), @"nothing to do");
+    split.at(1);
+    split.a.sign("node2.test").unwrap();
+    split.b.sign("node3.test").unwrap();
+    insta::assert_snapshot!(merged(&split), @r"
+    do       inventory.txt: 1 new row
+    do       signed/node3.test.pem: add (serial 0x110000)
+    ");
+}
+
+#[test]
 fn the_plan_reads_as_json_without_contents() {
     let split = eventful();
     let json = serde_json::to_value(split.merge()).unwrap();
