@@ -140,6 +140,15 @@ pub enum Command {
         #[arg(long, hide = true)]
         in_place: bool,
     },
+    /// On the passive: prove that this host could take over with what it has, and how long its data would take.
+    ///
+    /// Signs and revokes a certificate in a copy of the CA, plans the classifier's import, restores each database into
+    /// scratch; nothing live is changed. Times and ages go into a report below the state directory.
+    Drill {
+        /// Dry run and overruled gates.
+        #[command(flatten)]
+        change: Change,
+    },
     /// On the passive: take over from an active that is gone.
     ///
     /// Applies what was received, gives the CA serials and CRL numbers that nobody has used, and reigns. It refuses

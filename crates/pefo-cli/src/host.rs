@@ -13,6 +13,7 @@
 //! STATE/accepted/DATASET.json, store/DATASET/…       passive: what was accepted, and root's own copy
 //! STATE/public/paused.json                           pushes and applies rest, by the operator's word
 //! STATE/reign/*.json                                 changes of role, step by step, and what came of them
+//! STATE/reports/drill-TIME.json                      passive: what each drill found
 //! STATE/locks, runs, work, exports
 //! ```
 

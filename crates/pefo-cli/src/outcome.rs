@@ -313,7 +313,8 @@ pub fn outcome_of(kind: ErrorKind) -> Outcome {
     }
 }
 
-fn error_json(error: &Error) -> Value {
+/// As machines are told of an error.
+pub fn error_json(error: &Error) -> Value {
     json!({
         "kind": error.kind().name(),
         "rule": error.rule(),

@@ -7,7 +7,7 @@ mod json;
 mod plugins;
 mod schedule;
 mod verify;
-mod world;
+pub(crate) mod world;
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
@@ -18,11 +18,11 @@ use serde_json::Value;
 
 use crate::pair::Pair;
 
-const NAME: &str = "pe-rbac";
+pub(crate) const NAME: &str = "pe-rbac";
 
 /// Every command that is not hidden, a command line that it accepts, what its help must mention, and
 /// whether it changes state.
-const COMMANDS: [(&str, &str, &str, bool); 32] = [
+const COMMANDS: [(&str, &str, &str, bool); 40] = [
     ("init active", "", "pairing line for the passive", true),
     ("init passive", "--join LINE", "passive of an active", true),
     ("check", "", "can do its part", false),
@@ -35,6 +35,7 @@ const COMMANDS: [(&str, &str, &str, bool); 32] = [
     ("ca exclude", "", "never cross", false),
     ("ca verify", "--full", "would serve the same", false),
     ("ca watch", "", "until it is stopped", false),
+    ("ca merge", "", "what a peer's CA has", true),
     ("nc export", "", "export gate", true),
     ("nc push", "", "send to every peer", true),
     ("nc diff", "", "would change", false),
@@ -57,22 +58,32 @@ const COMMANDS: [(&str, &str, &str, bool); 32] = [
     ("apply", "", "verify and apply", true),
     ("verify", "", "would serve the same", false),
     ("run", "", "in one process", false),
+    ("drill", "", "could take over", true),
+    ("promote", "", "take over from an active that is gone", true),
+    ("demote", "", "become the spare", true),
+    ("switchover", "", "hand the reign over", true),
+    ("fence", "", "stop what signs here", false),
+    ("pause", "", "Push nothing from here", true),
+    ("resume", "", "Go on after", true),
     ("status", "", "age of each data set", false),
     ("schedule print", "", "this host's role", false),
     ("receive", "", "forced command", false),
 ];
 
 /// The active's commands that the passive refuses, and the other way round.
-const ACTIVES: [&str; 7] = [
+const ACTIVES: [&str; 10] = [
     "init active",
     "ca push",
+    "ca merge",
     "nc export",
     "nc push",
     "db dump",
     "db push",
     "push",
+    "demote",
+    "switchover",
 ];
-const PASSIVES: [&str; 7] = [
+const PASSIVES: [&str; 9] = [
     "ca apply",
     "nc restore",
     "nc rollback",
@@ -80,6 +91,8 @@ const PASSIVES: [&str; 7] = [
     "db rollback",
     "db drill",
     "apply",
+    "drill",
+    "promote",
 ];
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
@@ -249,21 +262,33 @@ fn the_help_reads_as_people_know_it() {
     Usage: pefo [OPTIONS] <COMMAND>
 
     Commands:
-      init      Pair this host with its peer: keys, directories, transfer account
-      check     Prove that this host can do its part: permissions, keys, peer, CA, classifier, databases
-      config    Show or check the configuration
-      ca        The certificate authority's directory
-      nc        The node classifier
-      db        PostgreSQL databases
-      push      On the active: push data sets to every peer; all that are configured where none is named
-      apply     On the passive: verify and apply what was received; all that are configured where none
-                is named
-      verify    Whether the spare would serve the same: every data set on the passive, the CA on the
-                active. Answers as monitoring plugins do
-      run       All that watches, in one process: the CA and the classifier. Runs until it is stopped
-      status    Role, reign and the age of each data set, from local state only
-      schedule  Times at which the commands run
-      receive   Serve one session of the peer's; sshd's forced command, not for people
+      init        Pair this host with its peer: keys, directories, transfer account
+      check       Prove that this host can do its part: permissions, keys, peer, CA, classifier,
+                  databases
+      config      Show or check the configuration
+      ca          The certificate authority's directory
+      nc          The node classifier
+      db          PostgreSQL databases
+      push        On the active: push data sets to every peer; all that are configured where none is
+                  named
+      apply       On the passive: verify and apply what was received; all that are configured where none
+                  is named
+      verify      Whether the spare would serve the same: every data set on the passive, the CA on the
+                  active. Answers as monitoring plugins do
+      run         All that watches, in one process: the CA and the classifier. Runs until it is stopped
+      drill       On the passive: prove that this host could take over with what it has, and how long
+                  its data would take
+      promote     On the passive: take over from an active that is gone
+      demote      On a master whose reign has ended: become the spare of the one that reigns now
+      switchover  On the active: hand the reign over to the passive; nothing is lost, and what fails is
+                  undone
+      fence       Ask the peers who reigns, and stop what signs here where this host's reign has ended:
+                  for the boot, before Puppet's server starts
+      pause       Push nothing from here and apply nothing here until 'pefo resume'; what comes is kept
+      resume      Go on after 'pefo pause'
+      status      Role, reign and the age of each data set, from local state only
+      schedule    Times at which the commands run
+      receive     Serve one session of the peer's; sshd's forced command, not for people
 
     Options:
           --config <FILE>        The configuration file [default: /etc/pefo/pefo.toml]

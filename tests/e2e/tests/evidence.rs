@@ -37,7 +37,9 @@ fn walk(root: &Path, dir: &Path, found: &mut Tree) {
         let is_aside = name.to_string_lossy().ends_with(".lock")
             || name.ends_with(".pefo-lock")
             || name.ends_with(".pefo-claim")
-            || name.to_string_lossy().starts_with("receive.log");
+            || path
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("receive.log"));
         if !is_aside {
             let mode = meta.permissions().mode();
             found.insert(

@@ -1,6 +1,7 @@
 //! Who rules, and how that changes: promotion, fencing, demotion, switchover.
 
 mod demote;
+mod drill;
 mod fence;
 mod killed;
 mod promote;

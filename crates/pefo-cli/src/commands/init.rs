@@ -27,7 +27,7 @@ use crate::outcome::Report;
 use crate::pipeline;
 
 /// Directories below the state directory, with their modes.
-const DIRECTORIES: [(&str, u32); 16] = [
+const DIRECTORIES: [(&str, u32); 17] = [
     ("keys", 0o700),
     ("public", 0o755),
     ("public/peers", 0o755),
@@ -40,6 +40,7 @@ const DIRECTORIES: [(&str, u32); 16] = [
     ("store", 0o700),
     ("locks", 0o700),
     ("runs", 0o700),
+    ("reports", 0o700),
     ("reign", 0o700),
     ("work", 0o711),
     ("exports", 0o700),

@@ -90,6 +90,9 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
             let timeout = Duration::from_secs(*timeout);
             reigns::merge::run(&host, from.as_ref(), timeout, change)
         })),
+        Command::Drill { change } => Ok(recorded(&host, command, None, change, || {
+            pipeline::drill::run(&host, change)
+        })),
         Command::Promote { .. }
         | Command::Demote { .. }
         | Command::Switchover { .. }
@@ -363,6 +366,7 @@ fn name(command: &Command) -> &'static str {
         Command::Apply { .. } => "apply",
         Command::Run { .. } => "run",
         Command::Verify { .. } => "verify",
+        Command::Drill { .. } => "drill",
         Command::Promote { .. } => "promote",
         Command::Demote { .. } => "demote",
         Command::Switchover { .. } => "switchover",

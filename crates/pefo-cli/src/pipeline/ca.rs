@@ -1,6 +1,7 @@
 //! The CA: what pefo-ca's snapshot sends, and how its plan is reached from a verified generation.
 
 mod merging;
+mod rehearsing;
 mod rules;
 mod seeding;
 mod succession;
@@ -34,6 +35,7 @@ use rules::{EXCLUDED, names, rules};
 use seeding::seed_from;
 
 pub use merging::{Merged, beyond, merge, unseen};
+pub use rehearsing::rehearse;
 pub use rules::{exclusions, left_out, verify_rules};
 pub use succession::{block_of_its_own, choose as choose_succession, has_begun, succeed};
 

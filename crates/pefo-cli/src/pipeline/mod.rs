@@ -7,6 +7,7 @@ pub mod ack;
 pub mod apply;
 pub mod ca;
 pub mod db;
+pub mod drill;
 pub mod kept;
 pub mod nc;
 pub mod push;

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::NAME;
 use super::world::World;
+use crate::evidence::tree;
 
 #[test]
 fn a_dry_run_of_every_command_shows_a_plan_and_changes_nothing() {
@@ -84,4 +85,34 @@ fn a_dry_run_of_every_command_shows_a_plan_and_changes_nothing() {
     world.b.pefo(["apply"]).exits(0);
     world.plans(&world.b, "db drill", &[], "into scratch");
     world.plans(&world.b, "db rollback", &[NAME], "would bring");
+    world.plans(&world.b, "drill", &[], "nc: ");
+
+    world.plans(&world.a, "pause", &[], "would pause");
+    world.a.pefo(["pause"]).exits(0);
+    world.plans(&world.a, "resume", &[], "would go on after");
+    world.a.pefo(["resume"]).exits(0);
+
+    // The spare's root is asked, and answers; no CA changes.
+    let cas = [world.a.cadir(), world.b.cadir()];
+    let before = cas.each_ref().map(|cadir| tree(cadir));
+    let watch = world.b.watch();
+    let run = world.a.pefo(["ca", "merge", "--dry-run"]).exits(0);
+    assert!(
+        run.stdout.contains("nothing to bring over"),
+        "{}",
+        run.stdout
+    );
+    drop(watch);
+    assert!(before == cas.each_ref().map(|cadir| tree(cadir)));
+
+    let epoch = "puppet-b.lab would reign in epoch 2";
+    world.plans(&world.a, "switchover", &[], epoch);
+    world.plans(&world.b, "promote", &["--accept", "peer-active"], epoch);
+    world
+        .b
+        .pefo(["promote", "--accept", "peer-active"])
+        .exits(0);
+    // Hearing of it is no change that anybody asked for.
+    world.a.pefo(["fence"]).exits(6);
+    world.plans(&world.a, "demote", &[], "would become the passive of");
 }

@@ -122,6 +122,9 @@ fn every_command_answers_one_object_in_its_role_and_is_refused_with_6_in_the_oth
             "db rollback" => &[NAME],
             // After one, nothing of the active is applied.
             "nc rollback" => &["--dry-run"],
+            // Nobody runs there who could answer.
+            "ca merge" => &["--timeout", "0"],
+            "switchover" => &["--dry-run"],
             _ => &[],
         };
         master.pefo(words(command).chain(["--json"]).chain(more.iter().copied()))
@@ -151,6 +154,11 @@ fn every_command_answers_one_object_in_its_role_and_is_refused_with_6_in_the_oth
             } else if ["nc verify", "db verify"].contains(&command) && master.certname() == A {
                 // A monitoring plugin's answer, whatever the role.
                 failure(&ask(master, command).exits(3), command, "wrong_role");
+            } else if command == "ca merge" {
+                failure(&ask(master, command).exits(1), command, "unreachable");
+            } else if ["promote", "demote"].contains(&command) {
+                // The active lives, and reigns.
+                failure(&ask(master, command).exits(3), command, "refused");
             } else if command == "db rollback" {
                 // It was restored once only.
                 failure(&ask(master, command).exits(1), command, "not_found");

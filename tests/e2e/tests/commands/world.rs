@@ -14,19 +14,19 @@ use crate::evidence::tree;
 use crate::pair::{A, B, Pair};
 
 /// A pair with all data sets.
-pub(super) struct World {
-    pub(super) a: Master,
-    pub(super) b: Master,
-    pub(super) ca: TestCa,
-    pub(super) at_a: ClassifierDouble,
-    pub(super) at_b: ClassifierDouble,
-    pub(super) on_a: Cluster,
-    pub(super) on_b: Cluster,
+pub(crate) struct World {
+    pub(crate) a: Master,
+    pub(crate) b: Master,
+    pub(crate) ca: TestCa,
+    pub(crate) at_a: ClassifierDouble,
+    pub(crate) at_b: ClassifierDouble,
+    pub(crate) on_a: Cluster,
+    pub(crate) on_b: Cluster,
 }
 
 impl World {
     /// Configured, not yet paired; B has no CA.
-    pub(super) fn prepared() -> Option<Self> {
+    pub(crate) fn prepared() -> Option<Self> {
         let Pair { mut a, mut b, ca } = Pair::prepared()?;
         let start = || skip::need(Cluster::start_with(&ClusterOptions::default().peer()));
         let (on_a, on_b) = (start()?, start()?);
@@ -51,7 +51,7 @@ impl World {
     }
 
     /// Paired, and everything of A's applied on B.
-    pub(super) fn in_step() -> Option<Self> {
+    pub(crate) fn in_step() -> Option<Self> {
         let world = Self::prepared()?;
         masters::pair(&world.a, &world.b);
         world.a.pefo(["ca", "push", "--seed"]).exits(0);

@@ -20,7 +20,7 @@ use crate::host::Host;
 use crate::launcher::account;
 
 pub use dump::{collect, current_dump, keep_dump, unchanged_since};
-pub use proof::{Compared, compare, drill, verify};
+pub use proof::{Compared, compare, drill, try_out, verify};
 pub use restore::{apply, finish_interrupted, rollback};
 pub use stage::{Stage, answer, perform, read_request};
 

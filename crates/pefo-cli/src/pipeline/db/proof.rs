@@ -15,6 +15,7 @@ use crate::arguments::Change;
 use crate::host::Host;
 use crate::outcome::Report;
 use crate::pipeline::apply::Passive;
+use crate::pipeline::drill::{Found, Subject, Tried};
 
 /// So many differences are shown to people.
 const SHOWN: usize = 20;
@@ -25,7 +26,7 @@ fn newest<T>(
     name: &str,
     (what, lock): (&str, &str),
     read: impl FnOnce(&Path) -> Result<T>,
-) -> Result<(String, T)> {
+) -> Result<(Subject, T)> {
     let dataset = DataSet::Database(name.to_owned());
     let passive = Passive::open(host)?;
     let _lock = host.lock(&format!("{lock}-{}", dataset.dir_name()))?;
@@ -39,7 +40,7 @@ fn newest<T>(
     })?;
     let received = passive.accepted(&dataset, &accepted)?;
     let answer = lent(host, received.full(), what, read)?;
-    Ok((accepted.position.to_string(), answer))
+    Ok((Subject::of(received.full()), answer))
 }
 
 /// Restores the newest generation into scratch, compares it, drops it, and shows that the live database is
@@ -49,7 +50,24 @@ fn newest<T>(
 /// `WrongRole` on the active, `Locked`, `NotFound` where nothing was accepted; what a restore says.
 pub fn drill(host: &Host, name: &str, change: &Change) -> Result<Report> {
     let dataset = DataSet::Database(name.to_owned());
-    let (generation, report) = newest(host, name, ("drill", "apply"), |dir| {
+    let tried = try_out(host, name, change)?;
+    let (generation, found) = (tried.of.generation, tried.found?);
+    let text = format!("{dataset}: {generation} {}", found.text);
+    let mut details = found.details;
+    if let Some(details) = details.as_object_mut()
+        && !change.dry_run
+    {
+        details.insert("generation".to_owned(), json!(generation));
+    }
+    Ok(Report::ok(details, text).about(dataset))
+}
+
+/// As [`drill`], for a part of a larger one; what the server says is in what is given.
+///
+/// # Errors
+/// `WrongRole` on the active, `Locked`, `NotFound` where nothing was accepted.
+pub fn try_out(host: &Host, name: &str, change: &Change) -> Result<Tried> {
+    let (of, answer) = newest(host, name, ("drill", "apply"), |dir| {
         let dumped = Dumped {
             name: name.to_owned(),
             dir: dir.to_owned(),
@@ -60,18 +78,23 @@ pub fn drill(host: &Host, name: &str, change: &Change) -> Result<Report> {
             true => Stage::Plan(dumped),
             false => Stage::Drill(dumped),
         };
-        perform(host, stage)
+        Ok(perform(host, stage))
     })?;
-    if change.dry_run {
-        let text =
-            format!("{dataset}: would restore {generation} into scratch, compare and drop it\n");
-        return Ok(Report::ok(report, text).about(dataset));
-    }
-    let drilled: DrillReport = answered(report)?;
+    let found = answer.and_then(|answer| match change.dry_run {
+        true => Ok(Found {
+            details: answer,
+            text: "would be restored into scratch, compared and dropped\n".to_owned(),
+        }),
+        false => restored(answered(answer)?),
+    });
+    Ok(Tried { of, found })
+}
+
+fn restored(drilled: DrillReport) -> Result<Found> {
     let (restored, changed) = (&drilled.restored, &drilled.live_changed);
     let took: u64 = restored.steps.iter().map(|step| step.ms).sum();
     let mut text = format!(
-        "{dataset}: {generation} restores: {} tables with {} rows in {:.1} s\n",
+        "restores: {} tables with {} rows in {:.1} s\n",
         restored.tables,
         restored.rows,
         took as f64 / 1000.0
@@ -84,8 +107,8 @@ pub fn drill(host: &Host, name: &str, change: &Change) -> Result<Report> {
         }
         None => "  there is no live database yet\n".to_owned(),
     });
-    let details = json!({ "generation": generation, "took_ms": took, "drill": drilled });
-    Ok(Report::ok(details, text).about(dataset))
+    let details = json!({ "took_ms": took, "drill": drilled });
+    Ok(Found { details, text })
 }
 
 /// What a comparison came to.
@@ -126,13 +149,13 @@ impl fmt::Display for Compared {
 /// `WrongRole` on the active, `NotFound` where nothing was accepted; what the server says.
 pub fn verify(host: &Host, name: &str) -> Result<Compared> {
     let dataset = DataSet::Database(name.to_owned());
-    let (generation, verified) = newest(host, name, ("verify", "show"), |dir| {
+    let (of, verified) = newest(host, name, ("verify", "show"), |dir| {
         let (name, dir) = (name.to_owned(), dir.to_owned());
         answered(perform(host, Stage::Verify { name, dir })?)
     })?;
     Ok(Compared {
         dataset,
-        generation,
+        generation: of.generation.to_string(),
         verified,
     })
 }

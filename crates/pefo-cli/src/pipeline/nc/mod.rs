@@ -4,6 +4,7 @@
 mod copies;
 mod rollback;
 mod seen;
+mod trial;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ use crate::host::Host;
 
 pub use rollback::run as roll_back;
 pub use seen::is_unchanged;
+pub use trial::{Trial, try_out};
 pub use verify::{differences, run as verify};
 
 const FILE: &str = "groups.json";
