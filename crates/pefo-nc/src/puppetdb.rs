@@ -135,10 +135,10 @@ impl PuppetDb {
     /// `Config` where the URL is neither `https` nor plain HTTP to this very host, where there are no credentials for
     /// `https`, or where a certificate or key cannot be read.
     pub fn new(options: &PuppetDbOptions) -> Result<Self> {
-        let base = base_url(&options.url)?;
-        let tls = match (&options.credentials, base.scheme()) {
-            (Some(credentials), "https") => Some((options.ca_pem.as_slice(), credentials)),
-            (None, "https") => {
+        let (base, scheme) = base_url(&options.url)?;
+        let tls = match (&options.credentials, scheme) {
+            (Some(credentials), Scheme::Https) => Some((options.ca_pem.as_slice(), credentials)),
+            (None, Scheme::Https) => {
                 let message = format!(
                     "PuppetDB at {}: there are no credentials for it",
                     options.url
@@ -146,7 +146,7 @@ impl PuppetDb {
                 return Err(Error::new(ErrorKind::Config, message)
                     .hint("configure a client certificate and its key, or a token"));
             }
-            _ => None,
+            (_, Scheme::Http) => None,
         };
         let http = Http::new(HttpOptions {
             service: &PUPPETDB,
@@ -195,7 +195,24 @@ impl PuppetDb {
     }
 }
 
-fn base_url(text: &str) -> Result<Url> {
+/// How a PuppetDB is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// Over TLS: the CA's certificate and credentials are needed.
+    Https,
+    /// In plain text, to this very host.
+    Http,
+}
+
+/// Checks a PuppetDB's URL before anything else is known, as for a configuration; tells what it takes.
+///
+/// # Errors
+/// `Config`, as [`PuppetDb::new`].
+pub fn scheme(url: &str) -> Result<Scheme> {
+    base_url(url).map(|(_, scheme)| scheme)
+}
+
+fn base_url(text: &str) -> Result<(Url, Scheme)> {
     let wrong = |reason: String| {
         Error::new(
             ErrorKind::Config,
@@ -204,13 +221,13 @@ fn base_url(text: &str) -> Result<Url> {
         .hint("write https://HOST:8081, or http://localhost:8080")
     };
     let url = Url::parse(text).map_err(|error| wrong(error.to_string()).with_source(error))?;
-    let is_plain = match url.scheme() {
-        "https" => false,
-        "http" => true,
+    let scheme = match url.scheme() {
+        "https" => Scheme::Https,
+        "http" => Scheme::Http,
         _ => return Err(wrong("the scheme is neither https nor http".to_owned())),
     };
     // What an answer on another host's unencrypted port says, anybody on the way could have said.
-    if is_plain && !is_this_host(&url) {
+    if scheme == Scheme::Http && !is_this_host(&url) {
         return Err(wrong("plain http is for this very host only".to_owned()));
     }
     let is_bare = url.username().is_empty()
@@ -221,7 +238,7 @@ fn base_url(text: &str) -> Result<Url> {
     if !is_bare {
         return Err(wrong("it has more than a host and a port".to_owned()));
     }
-    Ok(url)
+    Ok((url, scheme))
 }
 
 fn is_this_host(url: &Url) -> bool {

@@ -1,5 +1,6 @@
 //! Who rules, and how that changes: promotion, fencing, demotion, switchover.
 
+mod aftermath;
 mod demote;
 mod drill;
 mod fence;

@@ -15,6 +15,8 @@ use crate::launcher::account;
 use crate::outcome::{Health, Report};
 use crate::pipeline;
 use crate::pipeline::db::Stage;
+use crate::reigns::aftermath;
+use pefo_nc::puppetdb::ExportedResources;
 use pefo_transport::Purpose;
 
 /// One point.
@@ -64,6 +66,13 @@ pub(super) fn run(host: &Host) -> Report {
     }
     if host.config.database.is_some() {
         add("database", Health::Critical, database(host));
+    }
+    if let Some(settings) = &host.config.puppetdb {
+        let exported = aftermath::count_exported(settings);
+        let told = |exported: ExportedResources| {
+            format!("{}: {} exported resources", settings.url, exported.total())
+        };
+        add("puppetdb", Health::Warning, exported.map(told));
     }
     let health = points
         .iter()

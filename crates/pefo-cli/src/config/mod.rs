@@ -3,6 +3,8 @@
 //! Unknown keys are errors that name the nearest known key: a misspelt guard must not be no guard.
 
 mod bandwidth;
+mod facts;
+mod puppetdb;
 mod services;
 mod size;
 mod unknown;
@@ -16,6 +18,8 @@ use pefo_nc::import::IdPolicy;
 use serde::{Deserialize, Serialize};
 
 pub use bandwidth::Bandwidth;
+pub use facts::{Facts, FactsFile, FactsFormat};
+pub use puppetdb::PuppetDb;
 pub use services::{ServiceManager, Services};
 pub use size::Size;
 
@@ -339,30 +343,6 @@ pub struct Hooks {
     pub role_changed: Vec<String>,
 }
 
-/// `[facts]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Facts {
-    /// Where they are written, as external facts; nowhere where it is not said.
-    pub file: Option<PathBuf>,
-}
-
-/// `[puppetdb]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PuppetDb {
-    /// The API's address.
-    pub url: String,
-    /// The Puppet CA's certificate, for https.
-    #[serde(default)]
-    pub ca_cert: Option<PathBuf>,
-    /// The client certificate, for https.
-    #[serde(default)]
-    pub cert: Option<PathBuf>,
-    /// Its key.
-    #[serde(default)]
-    pub key: Option<PathBuf>,
-}
-
 impl Config {
     /// Reads and checks the file.
     ///
@@ -447,6 +427,9 @@ impl Config {
             }
         }
         self.services.validate()?;
+        if let Some(puppetdb) = &self.puppetdb {
+            puppetdb.validate()?;
+        }
         if let Some(database) = &self.database
             && let Some(tls) = &database.tls
         {

@@ -133,6 +133,26 @@ fn a_wrong_value_is_named_with_its_line() {
             "[site]\ncertname = \"a.lab\"\n[database]\nhost = \"db\"\ntls = { ca_cert = \"/ca\", cert = \"/c\" }",
             "missing field `key`",
         ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[facts]\nfile = \"facts.d/pefo.yaml\"",
+            "line 4: facts.file = \"facts.d/pefo.yaml\" is not an absolute path",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[facts]\nfile = \"/facts.d/pefo.ini\"",
+            "ends in none of .txt, .yaml, .yml and .json",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[puppetdb]\nurl = \"http://localhost:8080\"\ncert = \"/c\"",
+            "puppetdb.cert and puppetdb.key belong together",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[puppetdb]\nurl = \"https://db.lab:8081\"\ncert = \"/c\"\nkey = \"/k\"",
+            "puppetdb.url with https needs puppetdb.ca_cert",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[puppetdb]\nurl = \"http://db.lab:8080\"",
+            "puppetdb.url: PuppetDB's URL \"http://db.lab:8080\": plain http is for this very host only",
+        ),
         ("[site", "line 1"),
     ] {
         let error = Config::parse(text).unwrap_err();

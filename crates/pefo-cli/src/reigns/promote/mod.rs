@@ -78,6 +78,9 @@ pub fn run(host: &Host, options: &PromoteOptions) -> Result<Report> {
     if options.dry_run {
         return Ok(Report::ok(json!({ "plan": plan }), plan.to_string()));
     }
+    for warning in &plan.warnings {
+        tracing::warn!("{warning}");
+    }
     let turn = (plan.from, plan.old, plan.epoch);
     let promotion = Promotion::decide(host, turn, plan.known_until(), options)?;
     promotion.store(host)?;
