@@ -5,6 +5,7 @@ mod demote;
 mod drill;
 mod fence;
 mod killed;
+mod partition;
 mod promote;
 mod split;
 mod switchover;

@@ -76,7 +76,12 @@ pub fn heartbeat_path(spool: &Path, active: &Certname) -> PathBuf {
 /// Where the signed record of a reign newer than the known one is noted: told by a peer, its signature
 /// checked against the paired keys. Root decides what to make of it.
 pub fn noted_reign_path(spool: &Path, holder: &Certname) -> PathBuf {
-    spool.join("reigns").join(holder.as_str())
+    noted_reigns_dir(spool).join(holder.as_str())
+}
+
+/// The directory of such records.
+pub fn noted_reigns_dir(spool: &Path) -> PathBuf {
+    spool.join("reigns")
 }
 
 /// The directory of an active's requests.

@@ -23,6 +23,7 @@ use pefo_core::{Digest, Error, ErrorKind, Result};
 
 use super::arrivals::{Arrivals, Kind};
 use super::line::Line;
+use super::notices::Notices;
 use super::outbox::{Outbox, Parcel};
 use super::{Course, HEARTBEAT};
 use crate::arguments;
@@ -104,10 +105,14 @@ fn watch(active: &Active<'_>, course: &mut Course, has_watched: &mut bool) -> Re
     })
 }
 
-/// Wakes the watcher where this host's station has changed.
+/// Wakes the watcher where this host's station has changed, also by what a peer has left word of.
 fn watch_station(active: &Active<'_>, waker: &Waker, stop: &Cancel) {
-    let public = active.host.state("public");
-    let arrivals = Arrivals::start(&public, vec![(Kind::Station, public.clone())]);
+    let mut notices = Notices::of(active.host);
+    let places = vec![
+        (Kind::Station, active.host.state("public")),
+        notices.place(),
+    ];
+    let arrivals = Arrivals::start(&active.host.config.site.spool_dir, places);
     let mut arrivals = match arrivals {
         Ok(arrivals) => arrivals,
         Err(error) => {
@@ -118,6 +123,7 @@ fn watch_station(active: &Active<'_>, waker: &Waker, stop: &Cancel) {
         if let Err(error) = arrivals.wait(AGAIN) {
             return tracing::warn!(%error, "a change of role shows with the next heartbeat");
         }
+        notices.look();
         if active.may_go_on().is_err() {
             return waker.wake();
         }
@@ -148,7 +154,8 @@ fn follow(
         if !closes && outbox.wanting().is_empty() && (!is_quiet || hints.is_empty()) {
             continue;
         }
-        if !outbox.wait_ready() {
+        // A peer that cannot be reached is busy for as long: a change of role is not to wait for it.
+        if !outbox.wait_ready(AGAIN) {
             continue;
         }
         drain(watcher, &mut hints)?;

@@ -17,6 +17,8 @@ pub(super) enum Kind {
     Generations,
     Heartbeats,
     Requests,
+    /// What peers say of who reigns.
+    Reigns,
     /// None of the spool's: role, reign and pause of this host.
     Station,
 }
@@ -43,7 +45,7 @@ impl Came {
             Kind::Heartbeats => self.heartbeats = true,
             Kind::Requests => self.requests = true,
             // Whoever waits looks at it by itself.
-            Kind::Station => {}
+            Kind::Reigns | Kind::Station => {}
         }
     }
 }

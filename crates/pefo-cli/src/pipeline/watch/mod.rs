@@ -12,6 +12,7 @@ mod child;
 mod classifier;
 mod known;
 mod line;
+mod notices;
 mod outbox;
 mod pace;
 mod passive;

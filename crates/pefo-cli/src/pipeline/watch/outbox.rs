@@ -122,16 +122,14 @@ impl Outbox {
     }
 
     /// Waits until somebody has nothing to do, so that what comes meanwhile makes one batch. False where it
-    /// is over.
-    pub(super) fn wait_ready(&self) -> bool {
-        let mut slots = self.lock();
-        while !slots.is_over && !slots.slots.iter().any(Slot::is_ready) {
-            slots = self
-                .changed
-                .wait(slots)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        !slots.is_over
+    /// is over, or nobody was ready in the time.
+    pub(super) fn wait_ready(&self, timeout: Duration) -> bool {
+        let is_busy = |slots: &mut Slots| !slots.is_over && !slots.slots.iter().any(Slot::is_ready);
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), timeout, is_busy);
+        let (slots, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        !slots.is_over && !waited.timed_out()
     }
 
     /// A peer's thread has done its task; tells whether a full generation is to be made for it now.

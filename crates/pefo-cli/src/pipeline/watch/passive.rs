@@ -13,6 +13,7 @@ use pefo_core::{Error, Result};
 
 use super::arrivals::{Arrivals, Came, Kind};
 use super::child::compare_in_child;
+use super::notices::Notices;
 use super::{Course, HEARTBEAT};
 use crate::arguments::Change;
 use crate::host::Host;
@@ -33,11 +34,15 @@ const WHOLE_AGAIN: Duration = Duration::from_secs(300);
 pub(super) fn run(host: &Host) -> Result<Report> {
     let _lock = host.lock("apply-ca")?;
     let mut follower = Follower::new(host);
-    let mut arrivals = Arrivals::start(&host.config.site.spool_dir, follower.places()?)?;
+    let mut notices = Notices::of(host);
+    let mut places = follower.places()?;
+    places.push(notices.place());
+    let mut arrivals = Arrivals::start(&host.config.site.spool_dir, places)?;
     let mut came = Came::ANYTHING;
     let mut passive = Passive::open(host)?;
     pause::check(host, &Change::default())?;
     loop {
+        notices.look();
         if !passive.is_current() {
             passive = Passive::open(host)?;
             pause::check(host, &Change::default())?;
