@@ -165,7 +165,8 @@ fn require_key_of(key: &SeedKey, chain: &CaChain) -> Result<()> {
     ))
 }
 
-/// A block of serials far above everything the source has issued or will soon.
+/// A block of serials far above everything the source has issued or will soon; where several hosts are seeded from
+/// one source, [`fresh_block`] with a lane for each.
 ///
 /// # Errors
 /// As [`fresh_block`].

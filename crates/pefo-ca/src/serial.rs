@@ -226,26 +226,46 @@ impl SerialBlock {
         Ok(Self { first, last })
     }
 
+    /// How many lanes there are: blocks of different lanes are never the same, whatever each lies above.
+    pub const LANES: u32 = 16;
+    /// How far a lane's block is from the next lane's: an active may count beyond its block.
+    const LANE_WIDTH: u32 = 0x4_0000;
+
     /// A fresh block well above everything up to `highest`.
     ///
     /// # Errors
     /// `serial-range` where the counter's range has no room left.
     pub fn above(highest: u32) -> Result<Self, Malformed> {
-        let no_room = || {
+        let first = highest
+            .checked_add(Self::DISTANCE + Self::SIZE - 1)
+            .map(|first| first & !(Self::SIZE - 1));
+        Self::at(first, highest)
+    }
+
+    /// As [`SerialBlock::above`], in one of the lanes: hosts that choose without knowing of each other's choice
+    /// choose different blocks, each in its own.
+    ///
+    /// # Errors
+    /// As [`SerialBlock::above`].
+    pub fn above_in_lane(highest: u32, lane: u32) -> Result<Self, Malformed> {
+        const STRIDE: u32 = SerialBlock::LANES * SerialBlock::LANE_WIDTH;
+        let lane = lane % Self::LANES * Self::LANE_WIDTH;
+        let first = highest
+            .checked_add(Self::DISTANCE)
+            .and_then(|least| least.checked_add((lane + STRIDE - least % STRIDE) % STRIDE));
+        Self::at(first, highest)
+    }
+
+    fn at(first: Option<u32>, highest: u32) -> Result<Self, Malformed> {
+        let last = first.and_then(|first| first.checked_add(Self::SIZE - 1));
+        let block = first.zip(last);
+        let block = block.and_then(|(first, last)| Self::new(first, last).ok());
+        block.ok_or_else(|| {
             Malformed::new(
                 "serial-range",
                 format!("no block of serials is left above 0x{highest:X}"),
             )
-        };
-        let first = highest
-            .checked_add(Self::DISTANCE + Self::SIZE - 1)
-            .ok_or_else(no_room)?
-            & !(Self::SIZE - 1);
-        Self::new(
-            first,
-            first.checked_add(Self::SIZE - 1).ok_or_else(no_room)?,
-        )
-        .map_err(|_| no_room())
+        })
     }
 
     /// The first serial.
@@ -359,6 +379,22 @@ mod tests {
                 prop_assert_eq!(block.last() - block.first() + 1, SerialBlock::SIZE);
             } else {
                 prop_assert!(highest > MAX_COUNTER - 2 * SerialBlock::DISTANCE);
+            }
+        }
+
+        #[test]
+        fn blocks_of_different_lanes_have_nothing_in_common_whatever_they_lie_above(
+            (here, there) in (0..=MAX_COUNTER, 0..=MAX_COUNTER),
+            (lane, other) in (0..SerialBlock::LANES, 1..SerialBlock::LANES),
+        ) {
+            let block = |highest, lane| {
+                let block = SerialBlock::above_in_lane(highest, lane);
+                let fits = highest <= MAX_COUNTER - 6 * SerialBlock::DISTANCE;
+                assert!(block.is_ok() || !fits, "{highest:X} {lane}");
+                block.inspect(|block| assert!(block.first() - highest >= SerialBlock::DISTANCE)).ok()
+            };
+            if let Some((one, two)) = block(here, lane).zip(block(there, lane + other)) {
+                prop_assert!(one.last() < two.first() || two.last() < one.first(), "{one}, {two}");
             }
         }
     }

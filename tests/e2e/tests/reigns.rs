@@ -3,6 +3,7 @@
 mod aftermath;
 mod demote;
 mod drill;
+mod dynasties;
 mod fence;
 mod killed;
 mod partition;
@@ -10,6 +11,7 @@ mod promote;
 mod split;
 mod switchover;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use pefo_ca::{Serial, Snapshot, SnapshotOptions};
@@ -34,6 +36,23 @@ pub(crate) fn crl(dir: &Path) -> (u32, Vec<u32>) {
 /// The counter of a CA directory.
 pub(crate) fn counter(dir: &Path) -> u32 {
     ca(dir).serial().unwrap().counter().unwrap()
+}
+
+/// Whose each serial is, by the inventory.
+pub(crate) fn issued(dir: &Path) -> BTreeMap<u32, String> {
+    let text = std::fs::read_to_string(dir.join("inventory.txt")).unwrap();
+    let mut issued = BTreeMap::new();
+    for line in text.lines() {
+        let (serial, rest) = line.split_once(' ').unwrap();
+        let serial = u32::from_str_radix(serial.trim_start_matches("0x"), 16).unwrap();
+        let (_, certname) = rest.rsplit_once("/CN=").unwrap();
+        let other = issued.insert(serial, certname.to_owned());
+        assert!(
+            other.as_ref().is_none_or(|other| other == certname),
+            "{serial:X} names {other:?} and {certname}"
+        );
+    }
+    issued
 }
 
 /// What `pefo status --json` says.

@@ -3,6 +3,9 @@
 //! The block lies above everything that anybody is known to have issued, revoked or counted to, and above
 //! the host's own former block, so that whatever was issued from that one and never came to notice
 //! is not issued again (RFC 5280 §4.1.2.2: issuer and serial name one certificate).
+//!
+//! Two hosts that do not know what the other has chosen, since each was promoted while the other was out of reach,
+//! may lie above the same serials. So each chooses in a lane of its own ([`KnownSerials::lane`]).
 
 use pefo_core::{Error, Result};
 
@@ -17,6 +20,8 @@ pub struct KnownSerials {
     pub source_counter: Option<Serial>,
     /// The block that this host has issued from so far.
     pub former_block: Option<SerialBlock>,
+    /// The lane in which this host chooses, of [`SerialBlock::LANES`]: that of no other host.
+    pub lane: Option<u32>,
 }
 
 impl KnownSerials {
@@ -31,6 +36,13 @@ impl KnownSerials {
     #[must_use]
     pub fn former_block(mut self, block: Option<SerialBlock>) -> Self {
         self.former_block = block;
+        self
+    }
+
+    /// Sets the lane in which this host chooses.
+    #[must_use]
+    pub fn lane(mut self, lane: u32) -> Self {
+        self.lane = Some(lane);
         self
     }
 }
@@ -53,7 +65,11 @@ pub fn fresh_block<'s>(
         .chain(known.former_block.map(SerialBlock::last))
         .max()
         .unwrap_or(0);
-    SerialBlock::above(highest).map_err(|error| {
+    let block = match known.lane {
+        Some(lane) => SerialBlock::above_in_lane(highest, lane),
+        None => SerialBlock::above(highest),
+    };
+    block.map_err(|error| {
         Error::refused("serial-exhausted", error.message)
             .hint("puppetserver cannot count beyond 7FFFFFFF; the CA has to be renewed.")
     })

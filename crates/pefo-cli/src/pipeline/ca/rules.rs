@@ -1,12 +1,13 @@
 //! What the configuration, the pairing and the generation say of how CAs are compared.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use pefo_ca::verify::VerifyRules;
 use pefo_ca::{Exclusions, PlanRules, SerialBlock};
 use pefo_core::generation::Verified;
 use pefo_core::record;
-use pefo_core::{Certname, Result};
+use pefo_core::{Certname, Digest, Result};
 use serde_json::json;
 
 use crate::arguments;
@@ -84,4 +85,49 @@ fn excluded_here(host: &Host, summary: &serde_json::Value) -> Result<Exclusions>
 /// The block of serials that this host may issue.
 pub(super) fn block_path(host: &Host) -> PathBuf {
     host.state("accepted/ca-serial-block.json")
+}
+
+/// The lane in which this host chooses its serials: by its name, past those that its peers' names lead to. Paired
+/// hosts never share one; two spares that are not paired with each other may, where their names fall together.
+///
+/// # Errors
+/// `Io`, or `Config` where no peer is paired.
+pub(super) fn lane(host: &Host) -> Result<u32> {
+    let own = &host.config.site.certname;
+    let mut names: BTreeSet<Certname> = host.peers()?.into_iter().map(|it| it.certname).collect();
+    names.insert(own.clone());
+    Ok(lane_of(own, &names))
+}
+
+fn lane_of(own: &Certname, names: &BTreeSet<Certname>) -> u32 {
+    let mut taken = BTreeSet::new();
+    for name in names {
+        let digest = Digest::of(name.as_str().as_bytes()).to_string();
+        let first = digest.chars().next();
+        let from = first.and_then(|digit| digit.to_digit(16)).unwrap_or(0);
+        let lanes = (from..from + SerialBlock::LANES).map(|lane| lane % SerialBlock::LANES);
+        let free = lanes.clone().find(|lane| !taken.contains(lane));
+        let lane = free.unwrap_or(from % SerialBlock::LANES);
+        if name == own {
+            return lane;
+        }
+        taken.insert(lane);
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_that_know_each_other_have_lanes_of_their_own_and_each_finds_the_same() {
+        let name = |n: usize| Certname::new(format!("puppet-{n}.lab")).unwrap();
+        for n in 0..200 {
+            let names: BTreeSet<_> = (n..n + 6).map(name).collect();
+            let lanes: BTreeSet<_> = names.iter().map(|own| lane_of(own, &names)).collect();
+            assert_eq!(lanes.len(), names.len(), "{names:?}");
+            assert!(lanes.iter().all(|lane| *lane < SerialBlock::LANES));
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! A host that has no CA, or is to give up its own, is seeded whole.
 
-use pefo_ca::seed::block_for;
+use pefo_ca::takeover::{KnownSerials, fresh_block};
 use pefo_ca::{SeedKey, SeedOptions, SerialBlock, Snapshot, seed};
 use pefo_core::disk::read_capped;
 use pefo_core::generation::Verified;
@@ -8,7 +8,7 @@ use pefo_core::record;
 use pefo_core::{Error, Result};
 use serde_json::json;
 
-use super::rules::block_path;
+use super::rules::{block_path, lane};
 use super::{KEY, configured, owner};
 use crate::host::Host;
 use crate::pipeline::apply::Applied;
@@ -47,7 +47,7 @@ pub(super) fn seed_from(
     // The block stands on disk before the CA does: a crash in between chooses no second one.
     let block = match record::load::<SerialBlock>(&block_path(host))? {
         Some(block) => block,
-        None => block_for(source)?,
+        None => fresh_block([source], &KnownSerials::default().lane(lane(host)?))?,
     };
     let summary = source.summary();
     let text = format!(

@@ -4,7 +4,7 @@ use pefo_ca::takeover::{CRL_NUMBER_GAP, CrlSigner, KnownSerials, Succession, fre
 use pefo_ca::{Exclusions, SerialBlock, Snapshot};
 use pefo_core::{Error, Result, record};
 
-use super::rules::block_path;
+use super::rules::{block_path, lane};
 use super::{carry_out, layout, snapshot};
 use crate::arguments::Change;
 use crate::host::Host;
@@ -18,6 +18,7 @@ pub fn choose(host: &Host, source: Option<&Snapshot>, reigns: u64) -> Result<Suc
     let layout = layout(host, &Change::default())?;
     let local = snapshot(host, &layout, Exclusions::new())?;
     let known = KnownSerials::default()
+        .lane(lane(host)?)
         .former_block(record::load::<SerialBlock>(&block_path(host))?)
         .source_counter(source.and_then(Snapshot::serial));
     let leaps = u32::try_from(reigns.max(1)).unwrap_or(u32::MAX);
@@ -57,7 +58,9 @@ pub fn block_of_its_own(host: &Host, local: &Snapshot, source: &Snapshot) -> Res
     if record::load::<SerialBlock>(&path)?.is_some() {
         return Ok(());
     }
-    let known = KnownSerials::default().source_counter(source.serial());
+    let known = KnownSerials::default()
+        .lane(lane(host)?)
+        .source_counter(source.serial());
     let block = fresh_block([local, source], &known)?;
     host.store_json(&path, &block, 0o600)
 }
