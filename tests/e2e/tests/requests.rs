@@ -225,11 +225,13 @@ fn a_full_generation_that_was_asked_for_is_wanted_until_it_has_come() {
 fn what_root_does_not_serve_is_refused_by_name() {
     let Some(pair) = Pair::seeded() else { return };
     let asker = Asker::of(&pair.a);
-    let prepare = Subject::Switchover(Switchover::Prepare {
-        heads: BTreeMap::new(),
-    });
-    assert_eq!(asker.refused(&pair.b, prepare), "not-served");
     let classifier = || DataSet::Classifier;
+    let sent = Sent::load(&pair.a.state().join("sent/ca.json"));
+    let head = sent.unwrap().unwrap().position;
+    let prepare = Subject::Switchover(Switchover::Prepare {
+        heads: BTreeMap::from([(classifier(), head)]),
+    });
+    assert_eq!(asker.refused(&pair.b, prepare), "dataset-unknown");
     let verify = Subject::Verify {
         dataset: classifier(),
     };
@@ -317,4 +319,28 @@ fn a_request_is_answered_once_and_old_answers_go() {
         .count();
     assert_eq!(requests, 1);
     pair.a.pefo(["ca", "apply"]).exits(6);
+}
+
+#[test]
+fn what_waited_is_answered_in_the_order_in_which_it_was_asked() {
+    let Some(pair) = Pair::seeded() else { return };
+    let asker = Asker::of(&pair.a);
+    let mut connection = asker.connect();
+    let mut last = None;
+    // Each takes the place of the one before; B's root is away meanwhile.
+    for _ in 0..8 {
+        let heads = BTreeMap::new();
+        let request = asker.request(Subject::Switchover(Switchover::Prepare { heads }));
+        connection
+            .request(&request.sign(&asker.key).unwrap())
+            .unwrap();
+        last = Some(request.nonce);
+    }
+    connection.close().unwrap();
+    pair.b.pefo(["ca", "apply"]).exits(0);
+    let prepared = last.unwrap();
+    let commit = Subject::Switchover(Switchover::Commit { prepared });
+    assert_eq!(asker.ask(&pair.b, commit), Outcome::Done);
+    let told = pair.b.pefo(["status"]).exits(0).stdout;
+    assert!(told.contains("is active in epoch 2"), "{told}");
 }

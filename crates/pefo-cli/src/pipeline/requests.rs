@@ -65,14 +65,26 @@ pub fn answer_pending(host: &Host, holds: Option<&DataSet>) -> Result<Vec<Nonce>
                 continue;
             }
         };
+        let mut asked = Vec::new();
         for nonce in nonces {
             standing.insert(nonce.clone());
             if spool::answer_path(&host.answers(), &nonce).exists() {
                 continue;
             }
-            match root.answer(&peer, &dir, &nonce) {
-                Ok(()) => answered.push(nonce),
+            match root.read(&peer, &dir, &nonce) {
+                Ok(request) => asked.push(request),
+                Err(error) => {
+                    tracing::warn!(%error, %nonce, peer = %peer.certname, "a request waits on");
+                }
+            }
+        }
+        // The steps of a handover are not to be taken after what took them back.
+        asked.sort_by_key(|(request, _)| request.time);
+        for (request, document) in asked {
+            match root.answer(&peer, &request, &document) {
+                Ok(()) => answered.push(request.nonce),
                 Err(Unanswered::Waits(error)) => {
+                    let nonce = &request.nonce;
                     tracing::warn!(%error, %nonce, peer = %peer.certname, "a request waits on");
                 }
                 Err(Unanswered::Failed(error)) => return Err(error),
@@ -100,7 +112,7 @@ fn waiting(spool_dir: &Beneath, peer: &Introduction) -> Result<Option<(Beneath, 
 
 /// Why a request has no answer.
 enum Unanswered {
-    /// It is none of a peer's, or cannot be answered now.
+    /// It cannot be answered now.
     Waits(Error),
     /// The answer could not be published.
     Failed(Error),
@@ -115,16 +127,20 @@ struct Root<'a> {
 }
 
 impl Root<'_> {
-    fn answer(&self, peer: &Introduction, dir: &Beneath, nonce: &Nonce) -> Result<(), Unanswered> {
-        let (request, document) = self.read(peer, dir, nonce).map_err(Unanswered::Waits)?;
-        let outcome = match self.act(peer, &request) {
+    fn answer(
+        &self,
+        peer: &Introduction,
+        request: &Request,
+        document: &[u8],
+    ) -> Result<(), Unanswered> {
+        let outcome = match self.act(peer, request) {
             Ok(outcome) => outcome,
             Err(error) if error.kind() == ErrorKind::Locked => {
                 return Err(Unanswered::Waits(error));
             }
             Err(error) => Outcome::refused(&error),
         };
-        self.publish(&request, &document, outcome)
+        self.publish(request, document, outcome)
             .map_err(Unanswered::Failed)
     }
 

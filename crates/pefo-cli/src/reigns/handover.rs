@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use pefo_core::clock::Timestamp;
 use pefo_core::generation::{Accepted, DataSet, Position};
 use pefo_core::reign::{Epoch, Role};
 use pefo_core::request::{Nonce, Request, Switchover};
@@ -34,6 +35,8 @@ struct Prepared {
     format: u32,
     /// The request that prepared it.
     nonce: Nonce,
+    /// When, by the active's clock.
+    asked: Timestamp,
     /// The reign in which it was asked.
     epoch: Epoch,
     /// All up to these is applied.
@@ -68,6 +71,12 @@ fn prepare(
     holds: Option<&DataSet>,
 ) -> Result<()> {
     pause::check(host, &Change::default())?;
+    let known: Option<Prepared> = stored::load(&path(host))?;
+    if known.is_some_and(|known| known.epoch == request.epoch && known.asked > request.time) {
+        let message = "it was prepared anew since this was asked";
+        return Err(Error::refused("handover-overtaken", message)
+            .hint("nothing is to be done: a later 'pefo switchover' is at it"));
+    }
     for (dataset, head) in heads {
         if !host.datasets().contains(dataset) {
             let certname = &host.config.site.certname;
@@ -81,6 +90,7 @@ fn prepare(
     let prepared = Prepared {
         format: 1,
         nonce: request.nonce.clone(),
+        asked: request.time,
         epoch: request.epoch,
         heads: heads.clone(),
     };
