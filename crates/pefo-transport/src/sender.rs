@@ -146,7 +146,10 @@ impl Connection {
             Ok(Frame::Welcome(welcome)) => welcome,
             Ok(other) => return Err(unexpected(&other)),
             Err(error) => {
-                let error = or_cancelled(&options.cancel, sent.err().unwrap_or(error));
+                // What was read of another program tells more than that it did not listen.
+                let answered = wire.was_answered();
+                let error = sent.err().filter(|_| !answered).unwrap_or(error);
+                let error = or_cancelled(&options.cancel, error);
                 return Err(wire::with_farewell(error, wire.stream()));
             }
         };

@@ -132,6 +132,11 @@ impl<'a, S: Read + Write> Wire<'a, S> {
         &mut self.stream
     }
 
+    /// Whether the peer has said anything at all.
+    pub(crate) fn was_answered(&self) -> bool {
+        !self.read.is_empty()
+    }
+
     /// Reads the peer's preamble.
     pub(crate) fn meet(&mut self) -> Result<()> {
         while self.read.len() < PREAMBLE.len() && PREAMBLE.starts_with(&self.read) {
