@@ -4,7 +4,7 @@ use pefo_ca::takeover::{CrlSigner, KnownSerials, fresh_block};
 use pefo_ca::{Exclusions, Rehearsal, RehearsalOptions, SerialBlock, rehearse as rehearse_in};
 use pefo_core::{Certname, Error, Result, record};
 
-use super::rules::block_path;
+use super::rules::{block_path, lane};
 use super::{layout, snapshot, source};
 use crate::arguments::Change;
 use crate::host::Host;
@@ -32,10 +32,10 @@ pub fn rehearse(host: &Host, received: &Received) -> Result<Rehearsal> {
     let block = match record::load::<SerialBlock>(&block_path(host))? {
         Some(block) => block,
         // As it would get one when it is promoted.
-        None => fresh_block(
-            [&local, &source],
-            &KnownSerials::default().source_counter(source.serial()),
-        )?,
+        None => {
+            let known = KnownSerials::default().lane(lane(host)?);
+            fresh_block([&local, &source], &known.source_counter(source.serial()))?
+        }
     };
     let options = RehearsalOptions::new(Certname::new(NOBODY)?).block(block);
     let scratch = host.state("work").join("drill-ca");
