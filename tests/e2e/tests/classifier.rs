@@ -90,7 +90,7 @@ fn sorted(groups: &[Value]) -> Vec<Value> {
 }
 
 /// A group that A's administrators add.
-fn web_servers(secret: &str) -> Value {
+pub(crate) fn web_servers(secret: &str) -> Value {
     json!({
         "name": "Web servers", "id": "fc500c43-5065-469b-91fc-37ed0e500e81",
         "parent": "00000000-0000-4000-8000-000000000000", "environment": "production", "environment_trumps": false,

@@ -4,10 +4,12 @@ mod aftermath;
 mod demote;
 mod drill;
 mod dynasties;
+mod failback;
 mod fence;
 mod killed;
 mod partition;
 mod promote;
+mod seat;
 mod split;
 mod switchover;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pefo_ca::source::Change;
 use pefo_ca::takeover::{self, CrlSigner, MergeRules};
-use pefo_ca::{Exclusions, PlanRules, SerialBlock, Snapshot, SnapshotOptions};
+use pefo_ca::{Exclusions, PlanRules, Rule, SerialBlock, Snapshot, SnapshotOptions};
 use pefo_core::generation::batch::SourceState;
 use pefo_core::pairing::Introduction;
 use pefo_core::request::{Brought, BroughtFile};
@@ -65,7 +65,11 @@ pub fn unseen(host: &Host, received: &Received) -> Result<Option<Merged>> {
     block_of_its_own(host, &local, &source)?;
     let peers = host.peers()?.into_iter().map(|peer| peer.certname);
     let rules = merge_rules(host, peers, &change);
-    told(&takeover::merge(&source, &local, &rules)).map(Some)
+    let mut plan = takeover::merge(&source, &local, &rules);
+    // The key stays where it is: it is no part of a generation.
+    plan.conflicts
+        .retain(|conflict| conflict.rule != Rule::CaKeyMissing);
+    told(&plan).map(Some)
 }
 
 /// Brings what `peer` has over to this host's CA, which holds the reign; or shows what that would be.

@@ -16,12 +16,13 @@ use pefo_core::{Error, ErrorKind, Result};
 
 use super::arrivals::{Arrivals, Kind};
 use super::pace::Pace;
-use super::{Course, HEARTBEAT};
+use super::{CHANGING, Course, HEARTBEAT};
 use crate::arguments::Change;
 use crate::host::Host;
 use crate::outcome::Report;
 use crate::pipeline::push::PushOptions;
 use crate::pipeline::{apply, nc, push, received};
+use crate::reigns::pause;
 
 /// A push is made after this long even where nothing was changed: a peer may ask for it to be sent again.
 const ANYWAY: Duration = Duration::from_secs(900);
@@ -122,7 +123,9 @@ fn passive(host: &Host, cancel: &Cancel) -> Result<()> {
     let dataset = DataSet::Classifier;
     let spool_dir = &host.config.site.spool_dir;
     let place = spool::dataset_dir(spool_dir, &dataset);
-    let mut arrivals = Arrivals::start(spool_dir, vec![(Kind::Generations, place)])?;
+    let public = host.state("public");
+    let places = vec![(Kind::Generations, place), (Kind::Station, public)];
+    let mut arrivals = Arrivals::start(spool_dir, places)?;
     let (mut course, mut pace) = (Course::of("nc restore", dataset), Pace::every(HEARTBEAT));
     // What was refused or failed is tried again after a while, or at once where something newer came.
     let mut failed: Option<(Option<Position>, Duration)> = None;
@@ -154,7 +157,17 @@ fn passive(host: &Host, cancel: &Cancel) -> Result<()> {
         cancel.check()?;
         arrivals.wait(HEARTBEAT)?;
         cancel.check()?;
+        until_it_goes_on(host, cancel)?;
     }
+}
+
+/// Waits while this host is no passive that does its part: the CA's half ends with that, and says stop, unless all
+/// is as it was before it has seen it.
+fn until_it_goes_on(host: &Host, cancel: &Cancel) -> Result<()> {
+    while host.require(Role::Passive).is_err() || pause::paused(host)?.is_some() {
+        cancel.wait(&*host.clock, CHANGING)?;
+    }
+    Ok(())
 }
 
 /// What is in the spool, or was accepted, and is not imported yet.
