@@ -1,5 +1,6 @@
 //! `pefo ca watch` on both masters: what happens on the active happens on the passive.
 
+mod busy;
 mod cron;
 mod forged;
 mod life;

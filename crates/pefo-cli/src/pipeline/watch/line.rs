@@ -63,6 +63,7 @@ impl Line<'_> {
             .backoff(Backoff::new().cap(LONGEST_WAIT));
         let mut result = self.begin(&mut link, &mut known);
         let mut wait = HEARTBEAT;
+        let mut beaten = self.active.host.clock.monotonic();
         let mut refused_wait = REFUSED_WAIT;
         loop {
             course.note(self.active.host, known.sent(), result.as_ref().err());
@@ -96,10 +97,19 @@ impl Line<'_> {
                 Task::Stop => return,
                 Task::Send(parcel) => {
                     wait = SOON;
-                    self.send(&mut link, &parcel, &mut known)
+                    let sent = self.send(&mut link, &parcel, &mut known);
+                    // A CA that never rests is no reason to tell and hear nothing.
+                    let now = self.active.host.clock.monotonic();
+                    if sent.is_ok() && now.saturating_sub(beaten) >= HEARTBEAT {
+                        beaten = now;
+                        self.beat(&mut link, &mut known)
+                    } else {
+                        sent
+                    }
                 }
                 Task::Idle => {
                     wait = HEARTBEAT;
+                    beaten = self.active.host.clock.monotonic();
                     self.beat(&mut link, &mut known)
                 }
             };
