@@ -25,6 +25,7 @@ use crate::arguments::InitOptions;
 use crate::host::Host;
 use crate::outcome::Report;
 use crate::pipeline;
+use crate::reigns::aftermath::write_facts;
 
 /// Directories below the state directory, with their modes.
 const DIRECTORIES: [(&str, u32); 17] = [
@@ -95,6 +96,7 @@ pub(super) fn active(host: &Host, accept: Option<&str>, options: &InitOptions) -
     let connection = pipeline::push::connect(host, &me, &peer, &Purpose::acks())?;
     let seen = connection.peer().clone();
     connection.close()?;
+    write_facts(host, Role::Active)?;
     let text = format!(
         "paired with {} ({}, {}): login and handshake proved\n",
         seen.certname, seen.role, seen.tool
@@ -150,6 +152,7 @@ pub(super) fn passive(host: &Host, join: &str, options: &InitOptions) -> Result<
         follow(host, &offered, record)?;
     }
     let me = introduce(host, peer.site.clone(), &key)?;
+    write_facts(host, Role::Passive)?;
     let line = me.line()?;
     Ok(Report::ok(
         json!({ "line": line, "introduction": me }),

@@ -92,13 +92,12 @@ impl<'a> Passive<'a> {
         })
     }
 
-    /// Whether a generation of a data set may be taken: of this reign, and none too late. What was left of
-    /// another reign says nothing any more.
+    /// Whether a generation of a data set is none too late. Whose it is the gate says, by name.
     pub(super) fn may_take(&self, dataset: &DataSet, position: Position) -> bool {
         let is_in_time = |until: &BTreeMap<DataSet, Position>| {
             until.get(dataset).is_some_and(|last| position <= *last)
         };
-        position.epoch == self.epoch() && self.until.as_ref().is_none_or(is_in_time)
+        self.until.as_ref().is_none_or(is_in_time)
     }
 
     /// The reign under which it takes.

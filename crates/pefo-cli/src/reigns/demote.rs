@@ -15,13 +15,14 @@
 use std::time::Duration;
 
 use pefo_core::generation::DataSet;
-use pefo_core::reign::{Reign, Role, Standing};
-use pefo_core::{Error, ErrorKind, Result};
+use pefo_core::reign::{Epoch, Reign, Role, Standing};
+use pefo_core::{Error, ErrorKind, Result, record as stored};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::aftermath::{Event, tell_hooks, write_facts};
 use super::returned::Found;
-use super::{ask, fence, learn, lock, look, returned};
+use super::{ask, fence, learn, lock, look, record, returned};
 use crate::arguments::Change;
 use crate::host::Host;
 use crate::outcome::Report;
@@ -41,6 +42,9 @@ pub fn run(host: &Host, wait: Duration, dry_run: bool) -> Result<Report> {
     }
     let (station, reign) = host.station()?;
     if station.role == Role::Passive {
+        if !dry_run {
+            go_on(host, &reign)?;
+        }
         if returned::awaited(host).is_empty() && returned::found(host)?.is_empty() {
             let message = format!("this host is the passive of {} already", reign.certname);
             return Err(Error::new(ErrorKind::WrongRole, message)
@@ -48,7 +52,7 @@ pub fn run(host: &Host, wait: Duration, dry_run: bool) -> Result<Report> {
         }
         return followed(host, &reign, wait, dry_run);
     }
-    let new = newer(host)?;
+    let new = newer(host, dry_run)?;
     if dry_run {
         let text = format!(
             "would become the passive of {}, which reigns in epoch {} since {}; what this host did in epoch {} \
@@ -61,31 +65,68 @@ pub fn run(host: &Host, wait: Duration, dry_run: bool) -> Result<Report> {
     followed(host, &new, wait, false)
 }
 
-/// The reign that ended this host's.
-fn newer(host: &Host) -> Result<Reign> {
+/// The reign that ended this host's. Whoever only looks takes no notice of it.
+fn newer(host: &Host, only_looks: bool) -> Result<Reign> {
+    let (station, reign) = host.station()?;
+    let mut known: Vec<Reign> = station
+        .rival(&reign.site, &host.reign_keys()?)?
+        .into_iter()
+        .collect();
+    for record in learn::noted(host)? {
+        known.extend(learn::check(host, &record).ok());
+    }
     for (peer, said) in ask::all(host)? {
         match said {
-            Ok(said) => learn::of(host, said.record.as_bytes())?,
+            Ok(said) => {
+                if !only_looks {
+                    learn::of(host, said.record.as_bytes())?;
+                }
+                known.push(said.reign);
+            }
             Err(error) => {
-                tracing::info!(%error, peer = %peer.certname, "it does not say who reigns")
+                tracing::info!(%error, peer = %peer.certname, "it does not say who reigns");
             }
         }
     }
-    let (station, reign) = host.station()?;
-    let rival = station.rival(&reign.site, &host.reign_keys()?)?;
-    match rival {
-        Some(rival) if reign.standing_of(rival.epoch, &rival.holder) == Standing::Newer => {
-            Ok(rival)
+    let newest = known.into_iter().max_by_key(|known| known.epoch);
+    let standing = |known: &Reign| reign.standing_of(known.epoch, &known.holder);
+    match newest {
+        Some(newest) if standing(&newest) == Standing::Newer => Ok(newest),
+        Some(newest) if standing(&newest) == Standing::Split => {
+            // Which of the two is to stay is not for either to say.
+            Err(newest
+                .admit(reign.epoch, &reign.holder)
+                .err()
+                .unwrap_or_else(|| Error::invalid("a rival that is none")))
         }
-        Some(_) => Err(host
-            .require(Role::Active)
-            .err()
-            .unwrap_or_else(|| Error::invalid("a rival that is none"))),
-        None => Err(Error::refused(
+        _ => Err(Error::refused(
             "still-reigning",
             format!("no reign newer than this host's, epoch {}, is known", reign.epoch),
         )
         .hint("to hand over to the spare run 'pefo switchover'; 'pefo demote' is for a master that was replaced")),
+    }
+}
+
+/// What is left to do of a change whose station stands already: a crash in between loses none of it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SteppingDown {
+    /// Version of this record's schema: 1.
+    format: u32,
+    /// The reign under which this host is the passive.
+    under: Epoch,
+}
+
+const STEPPING_DOWN: &str = "stepping-down";
+
+fn go_on(host: &Host, reign: &Reign) -> Result<()> {
+    let path = record(host, STEPPING_DOWN);
+    match stored::load::<SteppingDown>(&path)? {
+        Some(left) if left.under == reign.epoch => {
+            stepped_down(host, reign)?;
+            host.disk.remove_file(&path)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -94,16 +135,21 @@ fn step_down(host: &Host, old: &Reign, new: &Reign) -> Result<()> {
     fence::carry_out(host, new)?;
     returned::expect(host, &host.datasets(), old.epoch)?;
     let (station, _) = host.station()?;
-    let Some(record) = &station.rival else {
+    let Some(rival) = &station.rival else {
         return Err(Error::new(
             ErrorKind::Locked,
             "another run has just changed this host's role",
         ));
     };
+    let left = SteppingDown {
+        format: 1,
+        under: new.epoch,
+    };
+    host.store_json(&record(host, STEPPING_DOWN), &left, 0o600)?;
     station
-        .under(Role::Passive, record.as_bytes())?
+        .under(Role::Passive, rival.as_bytes())?
         .store(&host.disk, &host.station_path())?;
-    stepped_down(host, new)
+    go_on(host, new)
 }
 
 /// What follows once this host is the passive.

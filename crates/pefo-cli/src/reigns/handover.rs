@@ -16,7 +16,7 @@ use pefo_core::{Error, ErrorKind, Result, record as stored};
 use serde::{Deserialize, Serialize};
 
 use super::promote::{self, PromoteOptions, Promotion, Step};
-use super::{lock, pause, record};
+use super::{aftermath, lock, pause, record};
 use crate::arguments::Change;
 use crate::host::Host;
 use crate::pipeline::apply::{self, Passive};
@@ -169,6 +169,9 @@ fn begin(host: &Host, epoch: Epoch, nonce: &Nonce) -> Result<Promotion> {
             let message = format!("{dataset}: {head} is not applied any more");
             return Err(Error::refused("handover-not-applied", message));
         }
+    }
+    if let Some(warning) = aftermath::exported_resources(host) {
+        tracing::warn!("{warning}");
     }
     let known = prepared.heads.keys().map(|dataset| (dataset.clone(), None));
     let mut promotion = Promotion::decide(

@@ -35,7 +35,10 @@ pub fn from_spool(host: &Host) -> Result<()> {
 }
 
 /// The records in the spool, unchecked.
-fn noted(host: &Host) -> Result<Vec<Vec<u8>>> {
+///
+/// # Errors
+/// `Config` where no peer is paired.
+pub(super) fn noted(host: &Host) -> Result<Vec<Vec<u8>>> {
     let mut records = Vec::new();
     // Whoever needs the spool itself says what is wrong with it.
     let Ok(spool_dir) = Beneath::open(&host.config.site.spool_dir) else {
@@ -119,7 +122,11 @@ pub fn of(host: &Host, record: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn check(host: &Host, record: &[u8]) -> Result<Reign> {
+/// A record that a paired key, or this host's own, has signed.
+///
+/// # Errors
+/// `Refused` where that is not so.
+pub(super) fn check(host: &Host, record: &[u8]) -> Result<Reign> {
     reign::check(record, &host.introduction()?.site, &host.reign_keys()?)
 }
 

@@ -176,9 +176,8 @@ fn next(host: &Host) -> Result<Option<Position>> {
     let accepted = Accepted::load(&host.record_path("accepted", &dataset))?;
     let position = accepted.as_ref().map(|accepted| accepted.position);
     let epoch = host.station()?.1.epoch;
-    let may = |position: Position| position.epoch == epoch;
     let newer = match received::spool_dir(host, &dataset)? {
-        Some(dir) => received::next(&dir, position, may)?.map(|(position, _)| position),
+        Some(dir) => received::next(&dir, position, |_| true)?.map(|(position, _)| position),
         None => None,
     };
     let position = position.filter(|position| position.epoch == epoch);
