@@ -270,7 +270,7 @@ fn reach(host: &Host) -> Result<String> {
     let me = host.introduction()?;
     let mut seen = Vec::new();
     for peer in host.peers()? {
-        let connection = pipeline::push::connect(host, &me, &peer, &Purpose::acks())
+        let connection = pipeline::session::connect(host, &me, &peer, &Purpose::acks())
             .map_err(|error| error.context(&peer.certname))?;
         seen.push(format!(
             "{} answers ({})",

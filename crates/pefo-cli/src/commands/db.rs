@@ -18,7 +18,7 @@ use crate::pipeline;
 use crate::pipeline::db::{
     Stage, answer, current_dump, keep_dump, perform, read_request, settings,
 };
-use crate::pipeline::push::Scratch;
+use crate::pipeline::scratch::Scratch;
 
 /// Dumps databases on the active; the dump stays on this host.
 pub(super) fn dump(host: &Host, names: &[String], force: bool, change: &Change) -> Result<Report> {

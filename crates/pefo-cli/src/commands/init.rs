@@ -93,7 +93,7 @@ pub(super) fn active(host: &Host, accept: Option<&str>, options: &InitOptions) -
     };
     pin(host, &peer)?;
     // The proof: a real login with the pinned host key, and a handshake with the other side's pefo.
-    let connection = pipeline::push::connect(host, &me, &peer, &Purpose::acks())?;
+    let connection = pipeline::session::connect(host, &me, &peer, &Purpose::acks())?;
     let seen = connection.peer().clone();
     connection.close()?;
     write_facts(host, Role::Active)?;

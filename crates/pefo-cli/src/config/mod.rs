@@ -3,6 +3,7 @@
 //! Unknown keys are errors that name the nearest known key: a misspelt guard must not be no guard.
 
 mod bandwidth;
+mod database;
 mod facts;
 mod puppetdb;
 mod services;
@@ -18,6 +19,7 @@ use pefo_nc::import::IdPolicy;
 use serde::{Deserialize, Serialize};
 
 pub use bandwidth::Bandwidth;
+pub use database::{Database, DatabaseTls};
 pub use facts::{Facts, FactsFile, FactsFormat};
 pub use puppetdb::PuppetDb;
 pub use services::{ServiceManager, Services};
@@ -233,67 +235,6 @@ fn default_poll() -> u32 {
 
 fn default_shrink() -> u8 {
     20
-}
-
-/// `[database]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Database {
-    /// Which databases.
-    pub names: Vec<String>,
-    /// A host name, or the directory of the server's socket.
-    pub host: String,
-    /// The server's port.
-    pub port: u16,
-    /// The PostgreSQL user.
-    pub user: String,
-    /// The system account that peer authentication wants.
-    pub run_as: Option<String>,
-    /// libpq's pgpass file.
-    pub passfile: Option<PathBuf>,
-    /// How a server on another host is reached by TLS.
-    pub tls: Option<DatabaseTls>,
-    /// Where pg_dump and pg_restore are.
-    pub bin_dir: Option<PathBuf>,
-    /// Parallel jobs.
-    pub jobs: u16,
-    /// Previous databases that are kept after a restore.
-    pub keep_previous: usize,
-    /// The version of the product that uses the databases; a restore refuses a dump of another one. Puppet
-    /// Enterprise tells its own.
-    pub product_version: Option<String>,
-    /// Tables up to this size are compared row by row, by digest; larger ones are counted.
-    pub exact_up_to: Size,
-}
-
-impl Default for Database {
-    fn default() -> Self {
-        Self {
-            names: vec!["pe-rbac".into()],
-            host: "/var/run/postgresql".into(),
-            port: 5432,
-            user: "pe-postgres".into(),
-            run_as: None,
-            passfile: None,
-            tls: None,
-            bin_dir: None,
-            jobs: 2,
-            keep_previous: 1,
-            product_version: None,
-            exact_up_to: Size::of(1 << 30),
-        }
-    }
-}
-
-/// `database.tls`: files in PEM.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DatabaseTls {
-    /// The CA that signed the server's certificate: the only one trusted.
-    pub ca_cert: PathBuf,
-    /// The client certificate.
-    pub cert: PathBuf,
-    /// Its key, readable for the account that pg_dump runs as and for nobody else.
-    pub key: PathBuf,
 }
 
 /// `[schedule]`.

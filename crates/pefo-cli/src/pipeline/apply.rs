@@ -17,8 +17,8 @@ use pefo_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::push::Scratch;
 use super::received::{self, Received};
+use super::scratch::Scratch;
 use super::{ack, ca, db, nc, rollback};
 use crate::arguments::Change;
 use crate::host::Host;

@@ -19,7 +19,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::apply::{CaughtUp, Passive, caught_up_path};
-use super::push::Scratch;
+use super::scratch::Scratch;
 use super::{ca, db, nc};
 use crate::arguments::Change;
 use crate::host::Host;

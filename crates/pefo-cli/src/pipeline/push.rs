@@ -4,11 +4,9 @@ mod confirm;
 mod take_up;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use pefo_core::ack::Ack;
-use pefo_core::cancel::Cancel;
 use pefo_core::generation::outgoing::{Description, Item, Sent};
 use pefo_core::generation::{DataSet, Outgoing, Position};
 use pefo_core::heartbeat::Heartbeat;
@@ -18,14 +16,14 @@ use pefo_core::progress::Silent;
 use pefo_core::reign::{Reign, Role};
 use pefo_core::sealing::Recipient;
 use pefo_core::{Certname, Digest, Error, ErrorKind, Result};
-use pefo_transport::{Connection, Introduced, LinkOptions, Pace, Purpose, SshTarget};
+use pefo_transport::Purpose;
 use serde_json::json;
 
 use super::kept::Kept;
+use super::scratch::Scratch;
+use super::session::connect;
 use super::{ca, db, nc};
-use crate::TOOL;
 use crate::arguments::Change;
-use crate::config::Compression;
 use crate::host::{Delivered, Host};
 use crate::outcome::Report;
 use crate::reigns::{ask, learn, look, pause};
@@ -97,9 +95,6 @@ struct Push<'a> {
     /// The operator let a source that was rolled back go on.
     accepts_rollback: bool,
 }
-
-/// How long a peer that is asked who reigns may take.
-const ASKED: Duration = Duration::from_secs(3);
 
 /// The rule that stops a source which is behind what its peer has accepted from it.
 pub const ROLLED_BACK: &str = "source-rolled-back";
@@ -419,110 +414,4 @@ pub fn heartbeat(
 pub fn rolled_back(peer: &Certname, accepted: Position, next: Position) -> Error {
     Error::refused(ROLLED_BACK, format!("{peer} has accepted {accepted} from this host, which would send {next} next"))
         .hint("this host was restored from an older state; compare the two masters first, then push with --accept source-rolled-back")
-}
-
-/// Opens a session with a peer: pinned host key, our own key, handshake. Where it refuses because of who reigns,
-/// that is learnt first.
-///
-/// # Errors
-/// `Unreachable`, `Denied`, `Refused` (`host-key`), `Protocol`, `Fenced`.
-pub fn connect(
-    host: &Host,
-    me: &Introduction,
-    peer: &Introduction,
-    purpose: &Purpose,
-) -> Result<Connection> {
-    connect_until(host, me, peer, purpose, &Cancel::new())
-}
-
-/// As [`connect`], for as long as nobody cancels.
-///
-/// # Errors
-/// As [`connect`], and `Cancelled`.
-pub fn connect_until(
-    host: &Host,
-    me: &Introduction,
-    peer: &Introduction,
-    purpose: &Purpose,
-    cancel: &Cancel,
-) -> Result<Connection> {
-    dial(host, me, peer, purpose, cancel).map_err(|error| learn::why(host, peer, error))
-}
-
-/// Opens a session, and asks nothing else of who refuses.
-///
-/// # Errors
-/// As [`connect`].
-pub fn dial(
-    host: &Host,
-    me: &Introduction,
-    peer: &Introduction,
-    purpose: &Purpose,
-    cancel: &Cancel,
-) -> Result<Connection> {
-    let settings = &host.config.transport;
-    let mut target = SshTarget::new(
-        peer.host.clone(),
-        peer.port,
-        peer.user.clone(),
-        host.state("keys/ssh"),
-        peer.host_keys.clone(),
-    );
-    target.connect_timeout = Duration::from_secs(settings.connect_timeout);
-    target.io_timeout = Duration::from_secs(settings.io_timeout);
-    if *purpose == Purpose::ask() {
-        // Who does not say at once who reigns is not waited for while nobody does.
-        target.connect_timeout = target.connect_timeout.min(ASKED);
-        target.io_timeout = target.io_timeout.min(ASKED);
-    }
-    let (station, _) = host.station()?;
-    let level = match settings.compression {
-        Compression::Zstd => Introduced::COMPRESSION,
-        Compression::None => 0,
-    };
-    let introduced =
-        Introduced::new(me.site.clone(), me.certname.clone(), station, TOOL).compression(level);
-    let pace = match settings.bandwidth_limit {
-        Some(limit) => Pace::limited(limit.bytes_per_second(), Arc::clone(&host.clock))?,
-        None => Pace::unlimited(),
-    };
-    Connection::open_with(
-        &target,
-        &introduced,
-        purpose,
-        &LinkOptions::new().pace(pace).cancel(cancel.clone()),
-    )
-}
-
-/// A private directory for one run, gone with it.
-pub struct Scratch<'a> {
-    host: &'a Host,
-    path: std::path::PathBuf,
-}
-
-impl<'a> Scratch<'a> {
-    /// A new directory below the state directory; what a killed run left there is removed first.
-    ///
-    /// # Errors
-    /// `Io`.
-    pub fn new(host: &'a Host, dataset: &DataSet) -> Result<Self> {
-        let path = host.state("work").join(dataset.dir_name());
-        host.disk.remove_tree(&path)?;
-        host.disk
-            .create_dir(&path, &pefo_core::disk::Attributes::mode(0o711))?;
-        Ok(Self { host, path })
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &std::path::Path {
-        &self.path
-    }
-}
-
-impl Drop for Scratch<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = self.host.disk.remove_tree(&self.path) {
-            tracing::warn!(%error, "the run's own directory was not removed; the next run does it");
-        }
-    }
 }

@@ -8,7 +8,7 @@ use pefo_core::request::{Answer, Nonce, Outcome, Request, Subject};
 use pefo_core::{Error, ErrorKind, Result};
 use pefo_transport::{Connection, Purpose};
 
-use super::push;
+use super::session;
 use crate::host::Host;
 
 /// How often it is looked whether the peer's root has answered.
@@ -43,7 +43,7 @@ impl<'a> Question<'a> {
         };
         Ok(Self {
             document: request.sign(&key)?,
-            connection: push::connect(host, &me, peer, &Purpose::ask())?,
+            connection: session::connect(host, &me, peer, &Purpose::ask())?,
             host,
             peer,
             request,

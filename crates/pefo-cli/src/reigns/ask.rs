@@ -7,7 +7,7 @@ use pefo_core::{Error, Result};
 use pefo_transport::Purpose;
 
 use crate::host::Host;
-use crate::pipeline::push;
+use crate::pipeline::session;
 
 /// What a peer says of itself.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub struct Said {
 /// `Unreachable`, `Denied`, `Protocol`; `Refused` where the record is not signed by a paired key.
 pub fn peer(host: &Host, peer: &Introduction) -> Result<Said> {
     let me = host.introduction()?;
-    let connection = push::dial(host, &me, peer, &Purpose::ask(), &Cancel::new())?;
+    let connection = session::dial(host, &me, peer, &Purpose::ask(), &Cancel::new())?;
     let seen = connection.peer().clone();
     connection.close()?;
     let reign = reign::check(seen.reign.as_bytes(), &me.site, &host.reign_keys()?)?;

@@ -12,90 +12,33 @@
 //! active. Once it was asked for, only the passive knows: this host stays stopped until that says which (run
 //! again, it asks), so that there are never two.
 
+mod journal;
+mod pushing;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use pefo_core::clock::Timestamp;
-use pefo_core::generation::{DataSet, Position};
 use pefo_core::pairing::Introduction;
-use pefo_core::reign::{Epoch, Reign, Role, Standing};
-use pefo_core::request::{Nonce, Outcome, Subject, Switchover as Handover};
-use pefo_core::{Certname, Error, ErrorKind, Result, record as stored};
-use serde::{Deserialize, Serialize};
+use pefo_core::reign::{Reign, Role, Standing};
+use pefo_core::request::{Outcome, Subject, Switchover as Handover};
+use pefo_core::{Certname, Error, ErrorKind, Result};
 use serde_json::json;
+
+use journal::Switchover;
+use pushing::{has_changed, push_all};
 
 use super::handover::{BY_HAND, HALF_WAY};
 use super::merge::chosen;
-use super::{ask, demote, fence, lock, look, pause, record, returned};
+use super::{ask, demote, fence, lock, look, pause, returned};
 use crate::arguments::Change;
 use crate::host::Host;
 use crate::outcome::Report;
-use crate::pipeline::push::{self, PushOptions};
+use crate::pipeline::push::PushOptions;
 use crate::pipeline::question::{self, Question};
-use crate::pipeline::{db, nc};
 
-/// How long a push that runs just now is waited for.
-const RUNNING: Duration = Duration::from_secs(60);
 /// How often all is pushed again where somebody changes something after the last push.
 const TRIES: usize = 3;
-/// How often it is looked whether it has ended.
-const LOOK: Duration = Duration::from_millis(20);
-
-/// What was decided, and how far it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Switchover {
-    /// Version of this record's schema: 1.
-    format: u32,
-    /// When it began.
-    begun: Timestamp,
-    /// Who takes the reign.
-    to: Certname,
-    /// The reign that ends.
-    old: Epoch,
-    /// Since when this host signs and pushes nothing.
-    stopped: Option<Timestamp>,
-    /// The last generation of each data set.
-    heads: BTreeMap<DataSet, Position>,
-    /// The request that prepared it.
-    prepared: Option<Nonce>,
-    /// The commit was asked for: only the other side knows.
-    committing: bool,
-    /// When the other side was known to reign.
-    over: Option<Timestamp>,
-}
-
-impl Switchover {
-    const NAME: &'static str = "switchover";
-
-    fn load(host: &Host) -> Result<Option<Self>> {
-        stored::load(&record(host, Self::NAME))
-    }
-
-    fn store(&self, host: &Host) -> Result<()> {
-        host.store_json(&record(host, Self::NAME), self, 0o600)
-    }
-
-    fn drop_journal(host: &Host) -> Result<()> {
-        host.disk.remove_file(&record(host, Self::NAME))
-    }
-}
-
-impl fmt::Display for Switchover {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stands = match (self.committing, self.stopped) {
-            (true, _) => "the commit was asked for",
-            (false, Some(_)) => "this host has stopped",
-            (false, None) => "nothing has changed yet",
-        };
-        writeln!(
-            f,
-            "switchover to {}, begun {}: {stands}",
-            self.to, self.begun
-        )
-    }
-}
 
 /// The one that was broken off, where there is one.
 ///
@@ -182,55 +125,6 @@ fn check(host: &Host, reign: &Reign, peer: &Introduction) -> Result<()> {
     Err(Error::refused("peer-not-passive", message).hint("'pefo status' on both shows who reigns"))
 }
 
-/// Every data set reaches the peer; that another peer is down holds nothing up.
-fn push_all(host: &Host, peer: &Introduction, change: &Change, options: PushOptions) -> Result<()> {
-    let change = Change {
-        dry_run: false,
-        accept: change.accept.clone(),
-    };
-    for dataset in host.datasets() {
-        let report = match free(host, &dataset, || {
-            push::run(host, &dataset, &change, options)
-        }) {
-            // A watch does it, and is as quick.
-            Err(error) if error.kind() == ErrorKind::Locked && !options.handing_over => continue,
-            report => report.map_err(|error| error.context(&dataset))?,
-        };
-        let name = peer.certname.as_str();
-        let reached = |list: &str| {
-            let list = report.details[list].as_array();
-            list.is_some_and(|names| names.iter().any(|it| it.as_str() == Some(name)))
-        };
-        if !["sent", "unchanged", "taken_up"].into_iter().any(reached) {
-            let why = report.errors.into_iter().next();
-            let why = why.unwrap_or_else(|| Error::invalid("the push does not say why"));
-            return Err(why.context(&dataset));
-        }
-    }
-    Ok(())
-}
-
-/// Waits for a push that runs just now.
-fn free<T>(host: &Host, dataset: &DataSet, act: impl Fn() -> Result<T>) -> Result<T> {
-    let begun = host.clock.monotonic();
-    let limit = match host.station()?.0.changing {
-        Some(_) => RUNNING,
-        None => Duration::ZERO,
-    };
-    loop {
-        match act() {
-            Err(error)
-                if error.kind() == ErrorKind::Locked
-                    && host.clock.monotonic().saturating_sub(begun) < limit =>
-            {
-                tracing::debug!(%error, %dataset, "waits");
-                host.clock.wait(LOOK);
-            }
-            other => return other,
-        }
-    }
-}
-
 fn go_on(
     host: &Host,
     mut journal: Switchover,
@@ -313,21 +207,6 @@ fn prepare(
     journal.store(host)?;
     question.put()?;
     done(question.answer(timeout))
-}
-
-/// Whether somebody changed the classifier or a database after the last push.
-fn has_changed(host: &Host) -> Result<bool> {
-    if host.config.classifier.is_some() && !nc::is_unchanged(host)? {
-        return Ok(true);
-    }
-    for dataset in host.datasets() {
-        if let DataSet::Database(name) = &dataset
-            && db::unchanged_since(host, name)?.is_none()
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// Asks for the commit. Before it is asked the journal says so.

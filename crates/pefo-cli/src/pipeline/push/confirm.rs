@@ -5,8 +5,9 @@ use pefo_core::{Digest, Result};
 use pefo_transport::Purpose;
 use serde_json::json;
 
-use super::{Push, connect, heartbeat, nobody_served};
+use super::{Push, heartbeat, nobody_served};
 use crate::outcome::Report;
+use crate::pipeline::session::connect;
 
 impl Push<'_> {
     /// The report of a push that has nothing to send, where every peer that can be reached has what

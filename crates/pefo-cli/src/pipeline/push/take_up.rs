@@ -9,8 +9,9 @@ use pefo_core::progress::Silent;
 use pefo_core::{Certname, Digest, Error, Result};
 use pefo_transport::Purpose;
 
-use super::{Push, connect};
+use super::Push;
 use crate::pipeline::kept::Kept;
+use crate::pipeline::session::connect;
 
 /// How offering a kept generation again went.
 #[derive(Default)]

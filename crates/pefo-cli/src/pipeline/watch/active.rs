@@ -3,7 +3,6 @@
 //! [`Feed`] makes generations of what a look at the CA gives; it knows neither sockets nor threads.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +13,8 @@ use pefo_ca::{CaLayout, Exclusions, SnapshotOptions, SourceIndex};
 use pefo_core::cancel::Cancel;
 use pefo_core::digest_cache::Identity;
 use pefo_core::disk::read_capped;
-use pefo_core::generation::outgoing::{Author, Description, Sent};
-use pefo_core::generation::{DataSet, FileEntry, Outgoing, Position};
+use pefo_core::generation::outgoing::{Author, Description};
+use pefo_core::generation::{DataSet, FileEntry, Outgoing};
 use pefo_core::keys::SigningKey;
 use pefo_core::pairing::Introduction;
 use pefo_core::reign::{Reign, Role};
@@ -24,6 +23,7 @@ use pefo_core::{Digest, Error, ErrorKind, Result};
 use super::arrivals::{Arrivals, Kind};
 use super::line::Line;
 use super::notices::Notices;
+use super::numbers::Numbers;
 use super::outbox::{Outbox, Parcel};
 use super::{Course, HEARTBEAT};
 use crate::arguments;
@@ -38,8 +38,6 @@ use crate::reigns::pause;
 const AGAIN: Duration = Duration::from_secs(1);
 /// What ends no act of the CA waits this long for what does.
 const QUIET: Duration = Duration::from_millis(50);
-/// So many positions are given out for one write to the disk.
-const RESERVED: u64 = 1000;
 /// The files of which the next version crosses as a difference.
 const CRLS: [&str; 2] = ["ca_crl.pem", "infra_crl.pem"];
 
@@ -397,46 +395,5 @@ impl<'a> Feed<'a> {
             time: self.active.host.clock.now(),
             summary: ca::left_out(&self.exclusions),
         }
-    }
-}
-
-/// Positions, each given out once, whatever happens: they are taken from the disk by the thousand, before
-/// the first of them is sent.
-struct Numbers<'a> {
-    host: &'a Host,
-    path: PathBuf,
-    next: Position,
-    reserved: u64,
-}
-
-impl<'a> Numbers<'a> {
-    fn open(host: &'a Host, reign: &Reign) -> Result<Self> {
-        let path = host.record_path("sent", &DataSet::Ca);
-        let next = Sent::next(Sent::load(&path)?.as_ref(), reign.epoch);
-        Ok(Self {
-            host,
-            path,
-            next,
-            reserved: 0,
-        })
-    }
-
-    fn give_out(&mut self, state: Digest) -> Result<Position> {
-        let position = self.next;
-        if position.sequence > self.reserved {
-            self.reserved = position.sequence + RESERVED - 1;
-            let last = Position {
-                sequence: self.reserved,
-                ..position
-            };
-            let sent = Sent {
-                format: 1,
-                position: last,
-                state,
-            };
-            sent.store(&self.host.disk, &self.path)?;
-        }
-        self.next.sequence += 1;
-        Ok(position)
     }
 }

@@ -16,7 +16,7 @@ use super::active::Active;
 use super::known::{Known, Standing};
 use super::outbox::{Outbox, Parcel, Task};
 use super::{Course, HEARTBEAT};
-use crate::pipeline::{ack, push};
+use crate::pipeline::{ack, push, session};
 use crate::reigns::learn;
 
 /// After a batch the peer is asked this soon what it made of it.
@@ -49,7 +49,7 @@ impl Line<'_> {
         let mut course = Course::of_ca();
         let purpose = Purpose::of(&DataSet::Ca);
         let dial = || {
-            push::connect_until(
+            session::connect_until(
                 self.active.host,
                 &self.active.me,
                 self.peer,

@@ -13,6 +13,7 @@ mod classifier;
 mod known;
 mod line;
 mod notices;
+mod numbers;
 mod outbox;
 mod pace;
 mod passive;
