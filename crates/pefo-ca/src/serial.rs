@@ -230,6 +230,8 @@ impl SerialBlock {
     pub const LANES: u32 = 16;
     /// How far a lane's block is from the next lane's: an active may count beyond its block.
     const LANE_WIDTH: u32 = 0x4_0000;
+    /// How far the next block of the same lane is.
+    pub(crate) const STRIDE: u32 = Self::LANES * Self::LANE_WIDTH;
 
     /// A fresh block well above everything up to `highest`.
     ///
@@ -248,11 +250,10 @@ impl SerialBlock {
     /// # Errors
     /// As [`SerialBlock::above`].
     pub fn above_in_lane(highest: u32, lane: u32) -> Result<Self, Malformed> {
-        const STRIDE: u32 = SerialBlock::LANES * SerialBlock::LANE_WIDTH;
         let lane = lane % Self::LANES * Self::LANE_WIDTH;
-        let first = highest
-            .checked_add(Self::DISTANCE)
-            .and_then(|least| least.checked_add((lane + STRIDE - least % STRIDE) % STRIDE));
+        let first = highest.checked_add(Self::DISTANCE).and_then(|least| {
+            least.checked_add((lane + Self::STRIDE - least % Self::STRIDE) % Self::STRIDE)
+        });
         Self::at(first, highest)
     }
 

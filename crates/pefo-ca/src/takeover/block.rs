@@ -22,6 +22,9 @@ pub struct KnownSerials {
     pub former_block: Option<SerialBlock>,
     /// The lane in which this host chooses, of [`SerialBlock::LANES`]: that of no other host.
     pub lane: Option<u32>,
+    /// Reigns that have begun since the host was in step, besides the one that begins now: this host itself may
+    /// have issued in them, before it was restored from an older state.
+    pub unseen_reigns: u32,
 }
 
 impl KnownSerials {
@@ -36,6 +39,13 @@ impl KnownSerials {
     #[must_use]
     pub fn former_block(mut self, block: Option<SerialBlock>) -> Self {
         self.former_block = block;
+        self
+    }
+
+    /// Sets how many reigns have begun unseen.
+    #[must_use]
+    pub fn unseen_reigns(mut self, reigns: u32) -> Self {
+        self.unseen_reigns = reigns;
         self
     }
 
@@ -65,6 +75,8 @@ pub fn fresh_block<'s>(
         .chain(known.former_block.map(SerialBlock::last))
         .max()
         .unwrap_or(0);
+    let unseen = known.unseen_reigns.saturating_mul(SerialBlock::STRIDE);
+    let highest = highest.saturating_add(unseen);
     let block = match known.lane {
         Some(lane) => SerialBlock::above_in_lane(highest, lane),
         None => SerialBlock::above(highest),

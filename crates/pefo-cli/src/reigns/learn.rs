@@ -97,7 +97,10 @@ pub fn of(host: &Host, record: &[u8]) -> Result<()> {
     if station.changing.is_some() || !says_something(host, &station, &reign, &theirs)? {
         return Ok(());
     }
-    let follows = station.role == Role::Passive && theirs.follows(station.current.as_bytes());
+    // One of its own that it does not know of: it was restored from an older state, and is no spare of itself.
+    let is_own = theirs.holder == host.introduction()?.signing.id();
+    let follows =
+        station.role == Role::Passive && theirs.follows(station.current.as_bytes()) && !is_own;
     let next = if follows {
         station.under(Role::Passive, record)?
     } else {

@@ -1,5 +1,6 @@
 //! Two who claim to reign, and a third: no two kings, and each case is named.
 
+use pefo_testkit::ca::copy_tree;
 use pefo_testkit::masters::{Master, built_binary};
 use pefo_testkit::skip;
 
@@ -135,6 +136,51 @@ fn an_active_that_never_heard_of_its_dead_successor_is_king_by_explicit_act_only
     assert_eq!(stands(&pair.a), ("active".to_owned(), 3));
     pair.b.restart_sshd();
     fails_as(&pair.b, &["ca", "push"], 6, "fenced");
+}
+
+#[test]
+fn a_host_that_was_restored_to_before_its_own_reign_is_no_spare_of_itself_and_issues_nothing_twice()
+{
+    let Some(pair) = Pair::seeded() else {
+        return;
+    };
+    let aside = pair.b.directory().join("aside");
+    std::fs::create_dir(&aside).unwrap();
+    for (dir, name) in [(pair.b.state(), "state"), (pair.b.cadir(), "ca")] {
+        copy_tree(&dir, &aside.join(name)).unwrap();
+    }
+    pair.b.pefo(["promote", "--accept", "peer-active"]).exits(0);
+    let mut server = pair.ca.resumed(&pair.b.cadir()).unwrap();
+    let issued = server.sign("node1.lab").unwrap();
+    pair.a.pefo(["demote", "--wait", "0"]).exits(4);
+    pair.b.pefo(["ca", "push"]).exits(0);
+    pair.a.pefo(["demote", "--wait", "20"]).exits(0);
+    // The machine comes back as it was before it reigned.
+    for (dir, name) in [(pair.b.state(), "state"), (pair.b.cadir(), "ca")] {
+        std::fs::remove_dir_all(&dir).unwrap();
+        std::fs::rename(aside.join(name), dir).unwrap();
+    }
+    assert_eq!(stands(&pair.b), ("passive".to_owned(), 1));
+    fails_as(&pair.b, &["fence"], 6, "fenced");
+    let told = pair.b.pefo(["status"]).exits(2).stdout;
+    assert!(told.contains(&format!("{B} reigns with epoch 2")), "{told}");
+    pair.b.pefo(["promote"]).exits(0);
+    assert_eq!(stands(&pair.b), ("active".to_owned(), 3));
+    let mut server = pair.ca.resumed(&pair.b.cadir()).unwrap();
+    let again = server.sign("node2.lab").unwrap();
+    assert!(
+        again.abs_diff(issued) > 0xffff,
+        "{again:X} after {issued:X}"
+    );
+    // Its spare lives under a reign that this one does not go on from: it joins anew, and brings back what was
+    // forgotten.
+    refused_as(&pair.b, &["ca", "push"], "reign-unknown");
+    join(&pair.b, &pair.a);
+    pair.b.pefo(["ca", "push"]).exits(0);
+    let watch = pair.a.watch();
+    pair.b.pefo(["ca", "merge"]).exits(0);
+    drop(watch);
+    assert!(pair.b.cadir().join("signed/node1.lab.pem").exists());
 }
 
 #[test]

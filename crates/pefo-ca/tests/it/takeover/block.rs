@@ -99,3 +99,21 @@ proptest! {
         prop_assert!(former.is_none_or(|former| former.last() < fresh.first()));
     }
 }
+
+#[test]
+fn a_host_that_does_not_remember_its_own_reigns_keeps_clear_of_what_it_issued_in_them() {
+    let pair = Pair::new();
+    let chosen = |unseen: u32, lane: u32| {
+        let known = KnownSerials::default().lane(lane).unseen_reigns(unseen);
+        block(&[&pair.b], &known).unwrap()
+    };
+    let mut blocks: Vec<SerialBlock> = (0..5)
+        .flat_map(|unseen| (0..3).map(move |lane| (unseen, lane)))
+        .map(|(unseen, lane)| chosen(unseen, lane))
+        .collect();
+    blocks.sort_by_key(|block| block.first());
+    assert!(
+        blocks.windows(2).all(|two| two[0].last() < two[1].first()),
+        "{blocks:?}"
+    );
+}

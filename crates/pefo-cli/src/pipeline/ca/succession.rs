@@ -20,6 +20,7 @@ pub fn choose(host: &Host, source: Option<&Snapshot>, reigns: u64) -> Result<Suc
     let known = KnownSerials::default()
         .lane(lane(host)?)
         .former_block(record::load::<SerialBlock>(&block_path(host))?)
+        .unseen_reigns(u32::try_from(reigns.saturating_sub(1)).unwrap_or(u32::MAX))
         .source_counter(source.and_then(Snapshot::serial));
     let leaps = u32::try_from(reigns.max(1)).unwrap_or(u32::MAX);
     Succession::choose(&local, source, &known, CRL_NUMBER_GAP.saturating_mul(leaps))
