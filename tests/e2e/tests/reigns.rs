@@ -1,6 +1,7 @@
 //! Who rules, and how that changes: promotion, fencing, demotion, switchover.
 
 mod aftermath;
+mod chaos;
 mod demote;
 mod drill;
 mod dynasties;

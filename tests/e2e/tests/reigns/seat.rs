@@ -113,17 +113,22 @@ impl Seat {
     }
 
     /// The numbers that the database has rows of.
+    pub(crate) fn said(&self) -> Vec<u64> {
+        self.try_said().unwrap()
+    }
+
+    /// As [`Seat::said`]; `None` where nobody gets in.
     ///
     /// # Panics
     /// Where it is not whole: as many as were counted.
-    pub(crate) fn said(&self) -> Vec<u64> {
+    pub(crate) fn try_said(&self) -> Option<Vec<u64>> {
         let query = "select (select total from rbac.counted), \
                      (select string_agg(number::text, ' ' order by number) from rbac.said)";
-        let text = self.cluster.query_text(DATABASE, query).unwrap();
-        let (total, numbers) = text.trim().split_once('|').unwrap();
+        let text = self.cluster.query_text(DATABASE, query).ok()?;
+        let (total, numbers) = text.trim_end().split_once('|').unwrap();
         let numbers = numbers.split_whitespace();
         let said: Vec<u64> = numbers.map(|number| number.parse().unwrap()).collect();
         assert_eq!(total.parse(), Ok(said.len()), "{said:?}");
-        said
+        Some(said)
     }
 }
