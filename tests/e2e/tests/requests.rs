@@ -19,7 +19,7 @@ use pefo_testkit::wait;
 use pefo_transport::{Connection, Introduced, Purpose, SshTarget};
 
 use crate::evidence::{files, generations};
-use crate::pair::{B, Pair};
+use crate::pair::{A, B, Pair};
 
 /// What A's root has to ask with.
 pub(crate) struct Asker {
@@ -343,4 +343,52 @@ fn what_waited_is_answered_in_the_order_in_which_it_was_asked() {
     assert_eq!(asker.ask(&pair.b, commit), Outcome::Done);
     let told = pair.b.pefo(["status"]).exits(0).stdout;
     assert!(told.contains("is active in epoch 2"), "{told}");
+}
+
+#[test]
+fn a_handover_that_was_taken_back_is_not_taken_up_again_whoever_brings_it() {
+    let Some(pair) = Pair::seeded() else { return };
+    let asker = Asker::of(&pair.a);
+    let ask = |subject: Subject| {
+        let request = asker.request(subject);
+        let document = request.sign(&asker.key).unwrap();
+        (request, document)
+    };
+    let heads = BTreeMap::new();
+    let prepare = ask(Subject::Switchover(Switchover::Prepare { heads }));
+    let prepared = prepare.0.nonce.clone();
+    let commit = ask(Subject::Switchover(Switchover::Commit {
+        prepared: prepared.clone(),
+    }));
+    let certname = Certname::new(A).unwrap();
+    let bring = |(request, document): &(Request, Vec<u8>)| {
+        plant(&pair, &certname, &request.nonce, document);
+    };
+    bring(&prepare);
+    pair.b.pefo(["ca", "apply"]).exits(0);
+    let cancel = Subject::Switchover(Switchover::Cancel { prepared });
+    assert_eq!(asker.ask(&pair.b, cancel), Outcome::Done);
+    // The answers are gone by the time it is brought again, all of it.
+    for answer in answers(&pair.b) {
+        std::fs::remove_file(answer).unwrap();
+    }
+    for again in [&prepare, &commit] {
+        bring(again);
+        pair.b.pefo(["ca", "apply"]).exits(0);
+    }
+    let told = pair.b.pefo(["status"]).exits(0).stdout;
+    assert!(told.contains("is passive in epoch 1"), "{told}");
+    // A new one is as good as ever.
+    let prepare = asker.request(Subject::Switchover(Switchover::Prepare {
+        heads: BTreeMap::new(),
+    }));
+    let mut connection = asker.connect();
+    connection
+        .request(&prepare.sign(&asker.key).unwrap())
+        .unwrap();
+    connection.close().unwrap();
+    pair.b.pefo(["ca", "apply"]).exits(0);
+    let prepared = prepare.nonce;
+    let commit = Subject::Switchover(Switchover::Commit { prepared });
+    assert_eq!(asker.ask(&pair.b, commit), Outcome::Done);
 }

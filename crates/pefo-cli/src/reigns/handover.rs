@@ -41,6 +41,30 @@ struct Prepared {
     epoch: Epoch,
     /// All up to these is applied.
     heads: BTreeMap<DataSet, Position>,
+    /// It was taken back, or committed in vain. That is remembered: whoever owns the transfer account can bring
+    /// the same signed requests again.
+    is_over: bool,
+}
+
+impl Prepared {
+    /// Whether a request was made before what is known.
+    fn overtakes(&self, request: &Request) -> bool {
+        let is_older = request.time < self.asked || (self.is_over && request.time == self.asked);
+        self.epoch == request.epoch && is_older
+    }
+
+    /// Nothing that was asked until then is done any more.
+    fn end(host: &Host, nonce: &Nonce, epoch: Epoch, asked: Timestamp) -> Result<()> {
+        let ended = Self {
+            format: 1,
+            nonce: nonce.clone(),
+            asked,
+            epoch,
+            heads: BTreeMap::new(),
+            is_over: true,
+        };
+        host.store_json(&path(host), &ended, 0o600)
+    }
 }
 
 fn path(host: &Host) -> PathBuf {
@@ -59,8 +83,8 @@ pub fn take(
 ) -> Result<()> {
     match step {
         Switchover::Prepare { heads } => prepare(host, request, heads, holds),
-        Switchover::Commit { prepared } => commit(host, request.epoch, prepared, holds),
-        Switchover::Cancel { prepared } => cancel(host, prepared),
+        Switchover::Commit { prepared } => commit(host, request, prepared, holds),
+        Switchover::Cancel { prepared } => cancel(host, request, prepared),
     }
 }
 
@@ -72,8 +96,8 @@ fn prepare(
 ) -> Result<()> {
     pause::check(host, &Change::default())?;
     let known: Option<Prepared> = stored::load(&path(host))?;
-    if known.is_some_and(|known| known.epoch == request.epoch && known.asked > request.time) {
-        let message = "it was prepared anew since this was asked";
+    if known.is_some_and(|known| known.overtakes(request)) {
+        let message = "it was prepared anew, or taken back, since this was asked";
         return Err(Error::refused("handover-overtaken", message)
             .hint("nothing is to be done: a later 'pefo switchover' is at it"));
     }
@@ -93,6 +117,7 @@ fn prepare(
         asked: request.time,
         epoch: request.epoch,
         heads: heads.clone(),
+        is_over: false,
     };
     host.store_json(&path(host), &prepared, 0o600)
 }
@@ -132,7 +157,7 @@ fn is_applied(host: &Host, dataset: &DataSet, head: Position) -> Result<bool> {
     Ok(accepted.is_some_and(|accepted| accepted.applied >= Some(head)))
 }
 
-fn commit(host: &Host, epoch: Epoch, nonce: &Nonce, holds: Option<&DataSet>) -> Result<()> {
+fn commit(host: &Host, request: &Request, nonce: &Nonce, holds: Option<&DataSet>) -> Result<()> {
     let _lock = lock(host)?;
     let mut promotion = match Promotion::load(host)? {
         // It was broken off in the middle.
@@ -143,12 +168,14 @@ fn commit(host: &Host, epoch: Epoch, nonce: &Nonce, holds: Option<&DataSet>) -> 
                     .hint("finish it there: 'pefo promote'"),
             );
         }
-        None => begin(host, epoch, nonce)?,
+        None => begin(host, request.epoch, nonce)?,
     };
     match promote::commit(host, &mut promotion, holds) {
         Ok(_) => host.disk.remove_file(&path(host)),
         Err(error) => {
             undo(host, &promotion)?;
+            // The same request is not to be taken up by whoever brings it again.
+            Prepared::end(host, nonce, request.epoch, request.time)?;
             Err(error)
         }
     }
@@ -156,7 +183,9 @@ fn commit(host: &Host, epoch: Epoch, nonce: &Nonce, holds: Option<&DataSet>) -> 
 
 fn begin(host: &Host, epoch: Epoch, nonce: &Nonce) -> Result<Promotion> {
     let prepared: Option<Prepared> = stored::load(&path(host))?;
-    let prepared = prepared.filter(|prepared| prepared.nonce == *nonce && prepared.epoch == epoch);
+    let prepared = prepared.filter(|prepared| {
+        prepared.nonce == *nonce && prepared.epoch == epoch && !prepared.is_over
+    });
     let prepared = prepared.ok_or_else(|| {
         Error::refused(
             "handover-unprepared",
@@ -211,16 +240,16 @@ fn undo(host: &Host, promotion: &Promotion) -> Result<()> {
     promotion.drop_journal(host)
 }
 
-fn cancel(host: &Host, nonce: &Nonce) -> Result<()> {
+fn cancel(host: &Host, request: &Request, nonce: &Nonce) -> Result<()> {
     let _lock = lock(host)?;
+    let known: Option<Prepared> = stored::load(&path(host))?;
+    if known.is_some_and(|known| known.overtakes(request)) {
+        return Ok(());
+    }
     if let Some(promotion) = Promotion::load(host)?.filter(|promotion| promotion.handover) {
         undo(host, &promotion)?;
     }
-    let prepared: Option<Prepared> = stored::load(&path(host))?;
-    match prepared.filter(|prepared| prepared.nonce == *nonce) {
-        Some(_) => host.disk.remove_file(&path(host)),
-        None => Ok(()),
-    }
+    Prepared::end(host, nonce, request.epoch, request.time)
 }
 
 /// Does what is left of a promotion that was handed over and is committed.
