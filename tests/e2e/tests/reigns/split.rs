@@ -1,15 +1,20 @@
 //! Two who claim to reign, and a third: no two kings, and each case is named.
 
-use pefo_testkit::ca::copy_tree;
-use pefo_testkit::masters::{Master, built_binary};
-use pefo_testkit::skip;
+use std::time::Duration;
 
-use crate::evidence::{fails_as, refused_as};
+use pefo_testkit::ca::copy_tree;
+use pefo_testkit::child::Child;
+use pefo_testkit::line::Line;
+use pefo_testkit::masters::{Master, built_binary};
+use pefo_testkit::{skip, wait};
+
+use crate::evidence::{fails_as, generations, refused_as};
 use crate::pair::{A, B, Pair};
 
 use super::{stands, status};
 
 const C: &str = "puppet-c.lab";
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// A with two spares, both seeded.
 struct Three {
@@ -76,6 +81,39 @@ fn after_a_promotion_the_other_spare_joins_the_new_active_and_refuses_the_old_on
     // And the line that it once printed joins nobody.
     let error = fails_as(&three.a, &["init", "active"], 6, "fenced");
     assert!(error["message"].as_str().unwrap().contains(B), "{error:#}");
+}
+
+#[test]
+fn a_spare_whose_line_hangs_holds_up_no_push_to_another() {
+    let Some(Three {
+        mut a,
+        b,
+        c,
+        mut ca,
+    }) = Three::seeded()
+    else {
+        return;
+    };
+    // The one that is served first, in the order of names.
+    let line = Line::to(("127.0.0.1", b.sshd().port()));
+    a.configure(&format!(
+        "[[peer]]\ncertname = \"{B}\"\nport = {}\n\n",
+        line.port()
+    ));
+    ca.sign("node1.lab").unwrap();
+    line.set_stalled(true);
+    let before = generations(&c, "ca").len();
+    let mut push = Child::spawn(a.command().args(["ca", "push"]));
+    wait::until("the other spare's generation", LIMIT, || {
+        generations(&c, "ca").len() > before
+    });
+    assert!(push.ended().is_none(), "the first is still being served");
+    line.set_stalled(false);
+    wait::until("the push's end", LIMIT, || push.ended().is_some());
+    for spare in [&b, &c] {
+        spare.pefo(["ca", "apply"]).exits(0);
+        assert!(spare.cadir().join("signed/node1.lab.pem").exists());
+    }
 }
 
 #[test]
