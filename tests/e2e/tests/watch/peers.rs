@@ -45,6 +45,11 @@ fn a_passive_that_is_down_holds_no_other_up_and_catches_up_when_it_is_back() {
     watched.pair.ca.revoke("node1.lab").unwrap();
     watched.in_step();
     assert!(!c.cadir().join("signed/down0.lab.pem").exists());
+    watched.until("status to tell of C", || {
+        let told = watched.pair.a.pefo(["status"]);
+        let names = |line: &str| line.contains("failing since") && line.contains(C);
+        told.code == 1 && told.stdout.lines().any(names)
+    });
 
     c.restart_sshd();
     assert_eq!(
@@ -56,5 +61,8 @@ fn a_passive_that_is_down_holds_no_other_up_and_catches_up_when_it_is_back() {
     watched.pair.ca.clean("down0.lab").unwrap();
     watched.in_step();
     c_in_step(&watched, &c);
+    watched.until("status to be well again", || {
+        watched.pair.a.pefo(["status"]).code == 0
+    });
     watched.both_live();
 }

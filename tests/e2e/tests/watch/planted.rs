@@ -139,18 +139,17 @@ fn what_looks_like_a_newer_generation_and_is_none_is_over_when_it_is_gone() {
     let Some(mut watched) = running() else { return };
     let dir = spooled(&watched.pair.b).join("00000009-000000000001");
     let dir = dir.display().to_string();
-    let huge = format!("mkdir {dir}; truncate -s 1T {dir}/manifest");
+    // Whole before it stands there: root may look at any moment.
+    let made = |what: &str| format!("mkdir {dir}-part; {what}; mv {dir}-part {dir}");
+    let manifest = format!("{dir}-part/manifest");
     for (round, (script, answer)) in [
-        (format!("mkdir {dir}"), "manifest: No such file"),
-        (huge, "larger than"),
+        (made("true"), "manifest: No such file"),
+        (made(&format!("truncate -s 1T {manifest}")), "larger than"),
         (
-            format!("mkdir {dir}; ln -s /etc/shadow {dir}/manifest"),
+            made(&format!("ln -s /etc/shadow {manifest}")),
             "[spool-symlink]",
         ),
-        (
-            format!("mkdir {dir}; mkfifo {dir}/manifest"),
-            "not a regular file",
-        ),
+        (made(&format!("mkfifo {manifest}")), "not a regular file"),
     ]
     .into_iter()
     .enumerate()

@@ -27,6 +27,9 @@ use crate::reigns::pause;
 /// A push is made after this long even where nothing was changed: a peer may ask for it to be sent again.
 const ANYWAY: Duration = Duration::from_secs(900);
 
+/// A peer that has not got what there is is tried again after this.
+const PEER_AGAIN: Duration = Duration::from_secs(15);
+
 /// Keeps the classifier in step until stop is said or the reign ends; what ended it for good is logged.
 pub(super) fn run(host: &Host, role: Role, poll: Duration, cancel: &Cancel) {
     let ended = match role {
@@ -61,14 +64,23 @@ fn active(host: &Host, poll: Duration, cancel: &Cancel) -> Result<()> {
         } else {
             nc::is_unchanged(host)
         };
+        // What the console takes; a peer that is slow, or away, is no reason to ask it less.
+        let took = host.clock.monotonic().saturating_sub(began);
+        let mut behind = None;
         let ended = match ended {
             Ok(true) => Ok(()),
             Ok(false) => {
                 in_step = None;
-                send(host, &mut course).inspect(|()| in_step = Some(began))
+                send(host, &mut course).map(|peers| match peers {
+                    Some(error) => behind = Some(error),
+                    None => in_step = Some(began),
+                })
             }
             Err(error) => Err(error),
         };
+        if let Some(error) = behind.take_if(|error| is_over(error)) {
+            return Err(error);
+        }
         match &ended {
             Err(error) if is_over(error) => return ended,
             // Somebody else does it just now; whether it went well is seen the next time.
@@ -79,9 +91,13 @@ fn active(host: &Host, poll: Duration, cancel: &Cancel) -> Result<()> {
             Err(error) => tracing::warn!(%error, "the classifier's groups are not sent"),
             Ok(()) => {}
         }
-        course.note(host, None, ended.as_ref().err());
-        let took = host.clock.monotonic().saturating_sub(began);
-        cancel.wait(&*host.clock, pace.wait(ended.is_ok(), took))?;
+        if let Some(error) = &behind {
+            tracing::warn!(%error, "a peer has not got the classifier's groups");
+        }
+        course.note(host, None, ended.as_ref().err().or(behind.as_ref()));
+        let wait = pace.wait(ended.is_ok(), took);
+        let wait = behind.map_or(wait, |_| wait.max(PEER_AGAIN));
+        cancel.wait(&*host.clock, wait)?;
     }
 }
 
@@ -97,7 +113,8 @@ fn lacks(host: &Host) -> Result<bool> {
     Ok(false)
 }
 
-fn send(host: &Host, course: &mut Course) -> Result<()> {
+/// Exports and pushes; gives why a peer has not got it.
+fn send(host: &Host, course: &mut Course) -> Result<Option<Error>> {
     let began = host.clock.now();
     let report = push::run(
         host,
@@ -105,7 +122,7 @@ fn send(host: &Host, course: &mut Course) -> Result<()> {
         &Change::default(),
         PushOptions::default(),
     )?;
-    tell(host, course, began, report)
+    Ok(tell(host, course, began, report).err())
 }
 
 /// Leaves a record of a run that did something; gives what it left undone.

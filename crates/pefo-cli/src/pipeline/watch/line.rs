@@ -1,5 +1,6 @@
 //! One peer's thread: sends what waits for it, in order, over a session that stays open.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use pefo_core::generation::{DataSet, Position};
 use pefo_core::pairing::Introduction;
 use pefo_core::progress::Silent;
 use pefo_core::reign::Role;
-use pefo_core::{Digest, Result};
+use pefo_core::{Digest, ErrorKind, Result};
 use pefo_transport::{Backoff, Connection, Dial, Link, Purpose};
 
 use super::active::Active;
@@ -46,16 +47,26 @@ impl Line<'_> {
     /// Until it is over.
     pub(super) fn run(&self) {
         let mut known = Known::new(self.peer.certname.clone(), self.begins.1);
-        let mut course = Course::of_ca();
+        let course = RefCell::new(Course::of_ca());
         let purpose = Purpose::of(&DataSet::Ca);
         let dial = || {
-            session::connect_until(
+            let dialled = session::connect_until(
                 self.active.host,
                 &self.active.me,
                 self.peer,
                 &purpose,
                 &self.cancel,
-            )
+            );
+            // The link tries for ever: that it tries in vain is told.
+            dialled.map_err(|error| {
+                let error = error.context(&self.peer.certname);
+                if error.kind() != ErrorKind::Cancelled {
+                    course
+                        .borrow_mut()
+                        .note(self.active.host, None, Some(&error));
+                }
+                error
+            })
         };
         let clock = Arc::clone(&self.active.host.clock);
         let mut link = Link::new(dial, clock)
@@ -66,7 +77,9 @@ impl Line<'_> {
         let mut beaten = self.active.host.clock.monotonic();
         let mut refused_wait = REFUSED_WAIT;
         loop {
-            course.note(self.active.host, known.sent(), result.as_ref().err());
+            course
+                .borrow_mut()
+                .note(self.active.host, known.sent(), result.as_ref().err());
             if self.cancel.is_cancelled() {
                 return;
             }
