@@ -161,6 +161,9 @@ pub enum Command {
         /// Leave this data set as it was last applied (ca, nc, db:NAME). May be given more than once.
         #[arg(long, value_name = "DATASET")]
         leave: Vec<DataSet>,
+        /// Take a promotion back that was broken off before the CA was signed for it.
+        #[arg(long, conflicts_with_all = ["epoch_above", "leave", "accept"])]
+        abort: bool,
         /// Dry run and overruled gates.
         #[command(flatten)]
         change: Change,

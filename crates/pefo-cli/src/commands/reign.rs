@@ -19,6 +19,7 @@ pub(super) fn run(host: &Host, name: &str, command: &Command) -> Result<Report> 
         Command::Promote {
             epoch_above,
             leave,
+            abort,
             change,
         } => {
             let options = promote::PromoteOptions {
@@ -26,6 +27,7 @@ pub(super) fn run(host: &Host, name: &str, command: &Command) -> Result<Report> 
                 accept: change.accept.iter().cloned().collect(),
                 leave: leave.iter().cloned().collect(),
                 epoch_above: epoch_above.map(Epoch),
+                abort: *abort,
             };
             (
                 change.clone(),

@@ -20,10 +20,7 @@ use super::{aftermath, lock, pause, record};
 use crate::arguments::Change;
 use crate::host::Host;
 use crate::pipeline::apply::{self, Passive};
-use crate::pipeline::ca;
 
-/// The rule of a handover that is half way and leads on only.
-pub const HALF_WAY: &str = "handover-begun";
 /// The rule of a promotion that somebody began on the passive by hand.
 pub const BY_HAND: &str = "handover-promotion";
 
@@ -173,7 +170,7 @@ fn commit(host: &Host, request: &Request, nonce: &Nonce, holds: Option<&DataSet>
     match promote::commit(host, &mut promotion, holds) {
         Ok(_) => host.disk.remove_file(&path(host)),
         Err(error) => {
-            undo(host, &promotion)?;
+            promote::take_back(host, &promotion)?;
             // The same request is not to be taken up by whoever brings it again.
             Prepared::end(host, nonce, request.epoch, request.time)?;
             Err(error)
@@ -216,30 +213,6 @@ fn begin(host: &Host, epoch: Epoch, nonce: &Nonce) -> Result<Promotion> {
     Ok(promotion)
 }
 
-/// Takes back what has not changed the CA.
-///
-/// # Errors
-/// `Refused` (`handover-begun`) where it has.
-fn undo(host: &Host, promotion: &Promotion) -> Result<()> {
-    let is_begun = match &promotion.succession {
-        _ if promotion.done.contains(&Step::Succeed) => true,
-        Some(succession) => ca::has_begun(host, succession)?,
-        None => false,
-    };
-    if is_begun {
-        let message = format!(
-            "the CA of {} is signed for epoch {} already, at least in part",
-            host.config.site.certname, promotion.epoch
-        );
-        return Err(Error::refused(HALF_WAY, message)
-            .hint("run 'pefo promote' there: it goes on, and this host learns of it"));
-    }
-    let (mut station, _) = host.station()?;
-    station.changing = None;
-    station.store(&host.disk, &host.station_path())?;
-    promotion.drop_journal(host)
-}
-
 fn cancel(host: &Host, request: &Request, nonce: &Nonce) -> Result<()> {
     let _lock = lock(host)?;
     let known: Option<Prepared> = stored::load(&path(host))?;
@@ -247,7 +220,7 @@ fn cancel(host: &Host, request: &Request, nonce: &Nonce) -> Result<()> {
         return Ok(());
     }
     if let Some(promotion) = Promotion::load(host)?.filter(|promotion| promotion.handover) {
-        undo(host, &promotion)?;
+        promote::take_back(host, &promotion)?;
     }
     Prepared::end(host, nonce, request.epoch, request.time)
 }

@@ -28,8 +28,9 @@ use serde_json::json;
 use journal::Switchover;
 use pushing::{has_changed, push_all};
 
-use super::handover::{BY_HAND, HALF_WAY};
+use super::handover::BY_HAND;
 use super::merge::chosen;
+use super::promote::HALF_WAY;
 use super::{ask, demote, fence, lock, look, pause, returned};
 use crate::arguments::Change;
 use crate::host::Host;

@@ -13,7 +13,7 @@ use pefo_testkit::wait;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 
-use crate::evidence::contents;
+use crate::evidence::{contents, fails_as, refused_as};
 use crate::pair::Pair;
 
 use super::{crl, stands, status};
@@ -147,6 +147,48 @@ fn a_promotion_and_a_demotion_that_are_killed_at_any_step_go_on_where_they_were(
         "{promotions} promotions, {demotions} demotions"
     );
     assert!(began.elapsed() < Duration::from_secs(600));
+}
+
+#[test]
+fn a_promotion_that_was_broken_off_asks_once_more_who_reigns_and_may_be_taken_back() {
+    let Some(mut pair) = Pair::seeded() else {
+        return;
+    };
+    fails_as(&pair.b, &["promote", "--abort"], 1, "not_found");
+    // Decided on, and nothing else: the active is followed as ever, and the next one decides anew.
+    pair.a.stop_sshd();
+    assert!(killed_at(&pair.b, &["promote"], 1));
+    pair.a.restart_sshd();
+    pair.ca.sign("node1.lab").unwrap();
+    pair.sync();
+    refused_as(&pair.b, &["promote"], "peer-active");
+    // Fenced: nothing is taken until it goes on, or is taken back.
+    pair.a.stop_sshd();
+    assert!(killed_at(&pair.b, &["promote"], 3));
+    assert!(status(&pair.b)["changing"].is_object());
+    pair.a.restart_sshd();
+    fails_as(&pair.a, &["ca", "push"], 6, "fenced");
+    assert!(
+        reigns(&pair.a),
+        "what it was told proves no end of its reign"
+    );
+    let error = refused_as(&pair.b, &["promote"], "peer-active");
+    assert!(
+        error["hint"].as_str().unwrap().contains("--abort"),
+        "{error:#}"
+    );
+    pair.b.pefo(["promote", "--abort", "--dry-run"]).exits(0);
+    assert!(status(&pair.b)["changing"].is_object());
+    pair.b.pefo(["promote", "--abort"]).exits(0);
+    assert_eq!(stands(&pair.b), ("passive".to_owned(), 1));
+    pair.ca.sign("node2.lab").unwrap();
+    pair.sync();
+    // Once the CA is signed for the new reign, there is no way back.
+    pair.a.stop_sshd();
+    assert!(killed_at(&pair.b, &["promote"], 6));
+    refused_as(&pair.b, &["promote", "--abort"], "promotion-begun");
+    pair.b.pefo(["promote"]).exits(0);
+    assert_eq!(stands(&pair.b), ("active".to_owned(), 2));
 }
 
 /// Runs a switchover until it is done; what was in doubt or undone on the way is told.

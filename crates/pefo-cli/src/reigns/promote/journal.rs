@@ -124,6 +124,16 @@ impl Promotion {
         })
     }
 
+    /// Whether anything but the decision was written down.
+    ///
+    /// # Errors
+    /// `Config` where this host is not set up.
+    pub(super) fn is_begun(&self, host: &Host) -> Result<bool> {
+        let (station, _) = host.station()?;
+        let stands = station.changing.is_some() || station.current == self.record;
+        Ok(stands || !self.done.is_empty())
+    }
+
     /// Takes what the operator allows now besides what was allowed when it began.
     pub(super) fn allow(&mut self, options: &PromoteOptions) {
         self.accept.extend(options.accept.iter().cloned());

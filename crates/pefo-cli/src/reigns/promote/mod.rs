@@ -20,8 +20,8 @@ mod steps;
 use std::collections::BTreeSet;
 
 use pefo_core::generation::DataSet;
-use pefo_core::reign::Epoch;
-use pefo_core::{Error, Result};
+use pefo_core::reign::{Epoch, Role};
+use pefo_core::{Error, ErrorKind, Result};
 use serde_json::json;
 
 use super::{lock, look};
@@ -30,7 +30,7 @@ use crate::outcome::Report;
 
 pub use journal::{Promotion, Step};
 pub use plan::PromotionPlan;
-pub use steps::{Settled, commit, finish};
+pub use steps::{HALF_WAY, Settled, commit, finish, take_back};
 
 /// The rule that keeps a second king from rising beside a living one.
 pub const PEER_ACTIVE: &str = "peer-active";
@@ -47,6 +47,8 @@ pub struct PromoteOptions {
     pub leave: BTreeSet<DataSet>,
     /// Begin an epoch above this one, whoever holds it.
     pub epoch_above: Option<Epoch>,
+    /// Take a promotion back that was broken off before anything was signed.
+    pub abort: bool,
 }
 
 /// Promotes this host, or goes on with a promotion that was broken off.
@@ -58,13 +60,19 @@ pub fn run(host: &Host, options: &PromoteOptions) -> Result<Report> {
         look(host)?;
     }
     let _lock = lock(host)?;
-    if let Some(mut promotion) = Promotion::load(host)? {
-        promotion.allow(options);
-        if options.dry_run {
-            let text = format!("would go on: {promotion}");
-            return Ok(Report::ok(json!({ "promotion": promotion }), text));
+    match Promotion::load(host)? {
+        Some(promotion) if options.abort => return abort(host, &promotion, options.dry_run),
+        Some(promotion) if promotion.is_begun(host)? => return go_on(host, promotion, options),
+        // It was decided on and nothing came of it; who knows how all stands now.
+        Some(promotion) if !options.dry_run => promotion.drop_journal(host)?,
+        Some(_) => {}
+        None if options.abort => {
+            return Err(
+                Error::new(ErrorKind::NotFound, "no promotion was begun here")
+                    .hint("'pefo status' shows role and reign"),
+            );
         }
-        return finish(host, promotion, None);
+        None => {}
     }
     let (plan, refused) = plan::make(host, options)?;
     let mut refused = refused.into_iter();
@@ -85,6 +93,33 @@ pub fn run(host: &Host, options: &PromoteOptions) -> Result<Report> {
     let promotion = Promotion::decide(host, turn, plan.known_until(), options)?;
     promotion.store(host)?;
     finish(host, promotion, None)
+}
+
+/// What was broken off goes on, unless an active has come back meanwhile.
+fn go_on(host: &Host, mut promotion: Promotion, options: &PromoteOptions) -> Result<Report> {
+    promotion.allow(options);
+    if options.dry_run {
+        let text = format!("would go on: {promotion}");
+        return Ok(Report::ok(json!({ "promotion": promotion }), text));
+    }
+    let is_asked = promotion.from == Role::Passive && !promotion.done.contains(&Step::Commit);
+    if is_asked && !promotion.accept.contains(PEER_ACTIVE) {
+        let (_, reign) = host.station()?;
+        plan::nobody_reigns(host, &reign)?;
+    }
+    finish(host, promotion, None)
+}
+
+fn abort(host: &Host, promotion: &Promotion, dry_run: bool) -> Result<Report> {
+    let text = format!("taken back: {promotion}");
+    if dry_run {
+        return Ok(Report::ok(
+            json!({ "promotion": promotion }),
+            format!("would be {text}"),
+        ));
+    }
+    take_back(host, promotion)?;
+    Ok(Report::ok(json!({ "promotion": promotion }), text))
 }
 
 /// The epoch after every one that is known.

@@ -6,7 +6,7 @@ use std::fmt;
 
 use pefo_core::clock::Timestamp;
 use pefo_core::generation::{Accepted, DataSet, Position, spool};
-use pefo_core::reign::{Epoch, Role, Standing};
+use pefo_core::reign::{Epoch, Reign, Role, Standing};
 use pefo_core::{Certname, Error, ErrorKind, Result, record as stored};
 use serde::Serialize;
 
@@ -147,6 +147,24 @@ pub(super) fn make(host: &Host, options: &PromoteOptions) -> Result<(PromotionPl
     refusals.extend(able_to_sign(host).err());
     plan.refused = refusals.iter().map(ToString::to_string).collect();
     Ok((plan, refusals))
+}
+
+/// Lets nothing pass where a peer answers as the active of this reign or a newer one.
+///
+/// # Errors
+/// `Refused` (`peer-active`).
+pub(super) fn nobody_reigns(host: &Host, reign: &Reign) -> Result<()> {
+    for (peer, said) in ask::all(host)? {
+        let Ok(said) = said else { continue };
+        let standing = reign.standing_of(said.reign.epoch, &said.reign.holder);
+        if said.role == Role::Active && standing != Standing::Older {
+            return Err(peer_active(&peer.certname, said.reign.epoch).hint(
+                "it has come back since this promotion began: take that back with 'pefo promote --abort', or \
+                 accept peer-active and go on",
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn peer_active(peer: &Certname, epoch: Epoch) -> Error {

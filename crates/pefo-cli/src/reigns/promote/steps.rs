@@ -29,6 +29,9 @@ const PASSED_OVER: usize = 16;
 /// How often the CA is looked at anew where its server came between.
 const MOVED: usize = 5;
 
+/// The rule of a promotion that has signed something, and leads on only.
+pub const HALF_WAY: &str = "promotion-begun";
+
 /// What the steps up to the commit came to, besides what the journal says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
@@ -97,6 +100,30 @@ pub fn commit(host: &Host, promotion: &mut Promotion, holds: Option<&DataSet>) -
     promotion.committed = Some(host.clock.now());
     promotion.did(host, Step::Commit)?;
     Ok(Settled::Committed)
+}
+
+/// Takes back what has not changed the CA: this host is what it was.
+///
+/// # Errors
+/// `Refused` (`promotion-begun`) where it has.
+pub fn take_back(host: &Host, promotion: &Promotion) -> Result<()> {
+    let is_begun = match &promotion.succession {
+        _ if promotion.done.contains(&Step::Succeed) => true,
+        Some(succession) => ca::has_begun(host, succession)?,
+        None => false,
+    };
+    if is_begun {
+        let message = format!(
+            "the CA of {} is signed for epoch {} already, at least in part",
+            host.config.site.certname, promotion.epoch
+        );
+        return Err(Error::refused(HALF_WAY, message)
+            .hint("run 'pefo promote' there: it goes on, and the peers learn of it"));
+    }
+    let (mut station, _) = host.station()?;
+    station.changing = None;
+    station.store(&host.disk, &host.station_path())?;
+    promotion.drop_journal(host)
 }
 
 /// From here on the receiver takes nothing, and no other run of this host's gives out or applies anything.
