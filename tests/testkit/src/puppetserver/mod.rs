@@ -41,6 +41,8 @@ pub const USER: &str = "puppet";
 const JAR: &str = "/usr/share/puppetserver/puppetserver.jar";
 const LAUNCHER: &str = "/usr/bin/puppetserver";
 /// How long a JVM may take to end by itself after SIGTERM.
+/// A server that is told to reload has done it within this; usual are ten seconds.
+const HUP_LIMIT: Duration = Duration::from_secs(150);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// How an instance is set up.
@@ -234,18 +236,31 @@ impl Instance {
         took
     }
 
-    /// Has the server read its configuration and CA again (SIGHUP), and says how long that took.
+    /// Has the server read its configuration and CA again (SIGHUP), and says how long that took. One that takes no
+    /// notice, as was seen once in a hundred runs while it was replacing its TLS context, is started anew.
     ///
     /// # Panics
     /// Where it is not running, or does not come back, as on a CA that has lost a file.
     pub fn reload(&mut self) -> Duration {
+        let begin = Instant::now();
         conf::reset_restart_file(self);
         match &mut self.jvm {
             Some(jvm) => jvm.signal(Signal::HUP),
             None => panic!("puppetserver {} is not running", self.certname),
         }
-        match self.wait_until_up() {
-            Ok(took) => took,
+        let heeds = wait::within(HUP_LIMIT, || {
+            let is_up = conf::restart_count(self).is_some_and(|count| count >= 1);
+            (is_up || !self.is_running()).then_some(())
+        });
+        let up = match heeds {
+            Some(()) => self.wait_until_up(),
+            None => {
+                self.kill();
+                self.try_start()
+            }
+        };
+        match up {
+            Ok(_) => begin.elapsed(),
             Err(why) => panic!("puppetserver {} did not come back: {why}", self.certname),
         }
     }
