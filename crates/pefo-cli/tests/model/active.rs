@@ -135,11 +135,12 @@ impl World<'_> {
         if parcel.from.is_none() || before.is_some() {
             let manifest = &parcel.outgoing.manifest;
             let view = view_after(manifest, before.unwrap_or(&nothing));
-            // What a source that was rolled back tells anew under an old number is never taken.
-            if self
-                .ack()
-                .is_none_or(|ack| ack.accepted < Some(manifest.position()))
-            {
+            // What a source that was rolled back tells anew under an old number is never taken, nor where
+            // something of that number stands in the spool already.
+            let position = manifest.position();
+            let accepted = self.ack().and_then(|ack| ack.accepted);
+            let stands = |landed: &Landed| landed.position == position;
+            if accepted < Some(position) && !self.line.arrived.iter().any(stands) {
                 let views = &mut self.source.past.views;
                 views.insert(manifest.position(), view.clone());
             }
@@ -172,7 +173,10 @@ impl World<'_> {
             return true;
         }
         let spool_dir = &self.pair.b.host.config.site.spool_dir;
-        let landed = Landed::of(&parcel);
+        let mut landed = Landed::of(&parcel);
+        if let Some(landed) = &mut landed {
+            landed.view = self.states.get(&parcel.to).cloned();
+        }
         let ack = ack::own(&self.pair.b.host, &DataSet::Ca).unwrap();
         let taken = landed.filter(|landed| landed.is_taken(spool_dir, ack.as_ref()));
         let Some(landed) = taken else {

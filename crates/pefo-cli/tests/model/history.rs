@@ -78,6 +78,11 @@ impl Player<'_> {
                 let spool_dir = &world.pair.b.host.config.site.spool_dir;
                 if let Some(late) = world.line.late.pop() {
                     late.write(spool_dir);
+                    // It stands there now, whatever was told under its number since.
+                    let accepted = world.ack().and_then(|ack| ack.accepted);
+                    if let Some(view) = late.view.filter(|_| accepted < Some(late.position)) {
+                        world.source.past.views.insert(late.position, view);
+                    }
                 }
             }
             Move::ArrivesAgain(nth) => {

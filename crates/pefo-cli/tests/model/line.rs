@@ -16,6 +16,7 @@ use pefo_core::generation::{DataSet, Payload, Position, spool};
 use pefo_core::{Digest, Error, RelPath};
 
 use crate::pair::{PASSIVE, certname};
+use crate::source::View;
 
 /// A generation as it stands in a spool.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub(crate) struct Landed {
     pub(crate) position: Position,
     document: Vec<u8>,
     form: Form,
+    /// What it makes of the source, where that is known.
+    pub(crate) view: Option<View>,
 }
 
 #[derive(Debug, Clone)]
@@ -68,6 +71,7 @@ impl Landed {
             position: outgoing.position(),
             document: outgoing.document.clone(),
             form,
+            view: None,
         })
     }
 

@@ -23,7 +23,7 @@ mod world;
 use proptest::prelude::*;
 
 use history::play;
-use moves::histories;
+use moves::{Act, History, Move, histories};
 use pair::Setup;
 
 /// Histories in a normal run.
@@ -68,4 +68,27 @@ proptest! {
     fn a_passive_follows_crls_that_cross_as_differences(history in histories()) {
         play(Setup { has_block: true, has_long_crl: true }, &history);
     }
+}
+
+/// Found once among thousands: what was sent before a backup was put back is taken under a number that is told anew.
+#[test]
+fn what_stands_in_the_spool_when_a_backup_is_put_back_is_what_its_number_means() {
+    let history = History {
+        writes_in_place: false,
+        atomic_inventory: false,
+        moves: vec![
+            Move::Act(Act::Sign(0)),
+            Move::Act(Act::Request(1)),
+            Move::PutAside,
+            Move::Look,
+            Move::KillFeedAt(0),
+            Move::PutHostBack,
+            Move::Act(Act::Sign(0)),
+        ],
+    };
+    let setup = Setup {
+        has_block: true,
+        ..Setup::default()
+    };
+    play(setup, &history);
 }
