@@ -1,9 +1,17 @@
 //! A passive takes over.
 
+use std::time::Duration;
+
+use pefo_testkit::child::Child;
+use pefo_testkit::line::Line;
+use pefo_testkit::wait;
+
 use crate::evidence::{fails_as, refused_as, tree};
 use crate::pair::{A, B, Pair};
 
 use super::{ca, counter, crl, noted, services, stands, status};
+
+const LIMIT: Duration = Duration::from_secs(120);
 
 #[test]
 fn a_passive_takes_over_from_an_active_that_is_gone_with_all_that_was_received() {
@@ -98,6 +106,30 @@ fn no_second_king_rises_beside_a_living_one_unless_the_operator_says_so() {
             .unwrap()
             .contains("pefo demote")
     );
+}
+
+#[test]
+fn an_active_that_is_half_alive_and_answers_nothing_is_not_waited_for() {
+    let Some(mut pair) = Pair::seeded() else {
+        return;
+    };
+    // Its machine takes the connection, and not a word comes back.
+    let line = Line::to(("127.0.0.1", pair.a.sshd().port()));
+    line.set_stalled(true);
+    pair.b.configure(&format!(
+        "[[peer]]\ncertname = \"{A}\"\nport = {}\n\n",
+        line.port()
+    ));
+    // However long a push may wait for a line: who reigns is asked for a few seconds.
+    let long = Duration::from_secs(3600);
+    pair.b.set_timeouts(long, long);
+    let mut promote = Child::spawn(pair.b.command().arg("promote"));
+    wait::until("its end", LIMIT, || promote.ended().is_some());
+    assert_eq!(stands(&pair.b), ("active".to_owned(), 2));
+    // And it lives: what it sends is not taken.
+    pair.ca.sign("node1.lab").unwrap();
+    fails_as(&pair.a, &["ca", "push"], 6, "fenced");
+    assert!(!pair.b.cadir().join("signed/node1.lab.pem").exists());
 }
 
 #[test]
