@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use pefo_ca::snapshot::{MAX_FILE_BYTES, Outline};
 use pefo_ca::source::Change;
 use pefo_ca::standby::Stamps;
+use pefo_ca::takeover::CrlSigner;
 use pefo_ca::{
     ApplyOptions, CaLayout, DetectOptions, Exclusions, Plan, SeedKey, Snapshot, SnapshotOptions,
     Standby, ca_fingerprint, plan,
@@ -341,6 +342,20 @@ pub fn follow(host: &Host, standby: &mut Standby, batch: &Verified) -> Result<Op
     let undone = left_undone(&event.plan);
     standby.follow(&changes, event)?;
     Ok(Some(undone))
+}
+
+/// This host's key, as it signs for the CA in `local`.
+///
+/// # Errors
+/// `Refused` (`ca-missing`); as [`CrlSigner::load`].
+fn signer(layout: &CaLayout, local: &Snapshot) -> Result<CrlSigner> {
+    let chain = local.chain().ok_or_else(|| {
+        Error::refused(
+            "ca-missing",
+            "this host's CA has no certificate that can be read",
+        )
+    })?;
+    CrlSigner::load(layout, chain.signing())
 }
 
 fn carry_out(host: &Host, layout: &CaLayout, plan: &Plan, tidies: bool) -> Result<()> {

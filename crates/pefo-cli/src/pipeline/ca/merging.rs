@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pefo_ca::source::Change;
-use pefo_ca::takeover::{self, CrlSigner, MergeRules};
+use pefo_ca::takeover::{self, MergeRules};
 use pefo_ca::{Exclusions, PlanRules, Rule, SerialBlock, Snapshot, SnapshotOptions};
 use pefo_core::generation::batch::SourceState;
 use pefo_core::pairing::Introduction;
@@ -12,7 +12,7 @@ use pefo_core::{Certname, Digest, Error, RelPath, Result, record};
 use serde_json::Value;
 
 use super::rules::block_path;
-use super::{block_of_its_own, carry_out, exclusions, layout, snapshot, source, to_json};
+use super::{block_of_its_own, carry_out, exclusions, layout, signer, snapshot, source, to_json};
 use crate::arguments;
 use crate::host::Host;
 use crate::pipeline::received::Received;
@@ -97,13 +97,7 @@ pub fn merge(
         return Err(conflict.to_error());
     }
     if !change.dry_run && !plan.is_empty() {
-        let chain = local.chain().ok_or_else(|| {
-            Error::refused(
-                "ca-missing",
-                "this host's CA has no certificate that can be read",
-            )
-        })?;
-        let signer = CrlSigner::load(&layout, chain.signing())?;
+        let signer = signer(&layout, &local)?;
         let signed = plan.sign(&signer, host.clock.now())?;
         carry_out(host, &layout, &signed, true)?;
     }

@@ -1,11 +1,11 @@
 //! A spare proves that it could sign and revoke for everybody, in a copy of the CA that nobody sees.
 
-use pefo_ca::takeover::{CrlSigner, KnownSerials, fresh_block};
+use pefo_ca::takeover::{KnownSerials, fresh_block};
 use pefo_ca::{Exclusions, Rehearsal, RehearsalOptions, SerialBlock, rehearse as rehearse_in};
-use pefo_core::{Certname, Error, Result, record};
+use pefo_core::{Certname, Result, record};
 
 use super::rules::{block_path, lane};
-use super::{layout, snapshot, source};
+use super::{layout, signer, snapshot, source};
 use crate::arguments::Change;
 use crate::host::Host;
 use crate::pipeline::received::Received;
@@ -22,13 +22,7 @@ pub fn rehearse(host: &Host, received: &Received) -> Result<Rehearsal> {
     let layout = layout(host, &Change::default())?;
     let local = snapshot(host, &layout, Exclusions::new())?;
     let source = source(received, Some(&local))?;
-    let chain = local.chain().ok_or_else(|| {
-        Error::refused(
-            "ca-missing",
-            "this host's CA has no certificate that can be read",
-        )
-    })?;
-    let signer = CrlSigner::load(&layout, chain.signing())?;
+    let signer = signer(&layout, &local)?;
     let block = match record::load::<SerialBlock>(&block_path(host))? {
         Some(block) => block,
         // As it would get one when it is promoted.

@@ -1,11 +1,11 @@
 //! This host's CA gets what it needs to sign for everybody, and a spare's what keeps it apart.
 
-use pefo_ca::takeover::{CRL_NUMBER_GAP, CrlSigner, KnownSerials, Succession, fresh_block};
+use pefo_ca::takeover::{CRL_NUMBER_GAP, KnownSerials, Succession, fresh_block};
 use pefo_ca::{Exclusions, SerialBlock, Snapshot};
-use pefo_core::{Error, Result, record};
+use pefo_core::{Result, record};
 
 use super::rules::{block_path, lane};
-use super::{carry_out, layout, snapshot};
+use super::{carry_out, layout, signer, snapshot};
 use crate::arguments::Change;
 use crate::host::Host;
 
@@ -35,13 +35,7 @@ pub fn succeed(host: &Host, source: Option<&Snapshot>, succession: &Succession) 
     host.store_json(&block_path(host), &succession.block, 0o600)?;
     let layout = layout(host, &Change::default())?;
     let local = snapshot(host, &layout, Exclusions::new())?;
-    let chain = local.chain().ok_or_else(|| {
-        Error::refused(
-            "ca-missing",
-            "this host's CA has no certificate that can be read",
-        )
-    })?;
-    let signer = CrlSigner::load(&layout, chain.signing())?;
+    let signer = signer(&layout, &local)?;
     let plan = succession.plan(&local, source, &signer, host.clock.now())?;
     for conflict in &plan.conflicts {
         tracing::warn!(%conflict, "left out of the CRL");
