@@ -18,8 +18,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use pefo_ca::{Serial, Snapshot, SnapshotOptions};
-use pefo_testkit::masters::Master;
+use pefo_testkit::masters::{self, Master};
 use serde_json::Value;
+
+use crate::pair::Pair;
 
 /// What a CA directory holds.
 pub(crate) fn ca(dir: &Path) -> Snapshot {
@@ -69,6 +71,15 @@ pub(crate) fn stands(master: &Master) -> (String, u64) {
     let status = status(master);
     let role = status["role"].as_str().unwrap().to_owned();
     (role, status["epoch"].as_u64().unwrap())
+}
+
+/// A pair in step whose active notes which of its services were stopped and started.
+pub(crate) fn seeded_with_services() -> Option<Pair> {
+    let mut pair = Pair::prepared()?;
+    let sections = services(&pair.a);
+    pair.a.configure(&sections);
+    masters::pair(&pair.a, &pair.b);
+    Some(pair.seed())
 }
 
 /// Sections that note in a file which services were stopped and started, for `manager = "command"`.

@@ -5,17 +5,13 @@ use pefo_testkit::wait;
 use crate::evidence::{fails_as, refused_as};
 use crate::pair::{A, B, Pair};
 
-use super::{ca, counter, crl, noted, services, stands};
+use super::{ca, counter, crl, noted, seeded_with_services, stands};
 
 #[test]
 fn what_a_returning_active_signed_and_revoked_unseen_is_listed_and_merged_under_the_rules() {
-    let Some(mut pair) = Pair::prepared() else {
+    let Some(mut pair) = seeded_with_services() else {
         return;
     };
-    let sections = services(&pair.a);
-    pair.a.configure(&sections);
-    pefo_testkit::masters::pair(&pair.a, &pair.b);
-    let mut pair = pair.seed();
     for name in ["node1.lab", "node2.lab"] {
         pair.ca.sign(name).unwrap();
     }

@@ -7,19 +7,15 @@ use pefo_testkit::wait;
 use crate::evidence::{fails_as, tree};
 use crate::pair::{A, B, Pair};
 
-use super::{noted, services, stands, status};
+use super::{noted, seeded_with_services, stands, status};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
 #[test]
 fn an_old_active_that_was_cut_off_is_fenced_within_one_contact_and_nothing_of_it_is_taken() {
-    let Some(mut pair) = Pair::prepared() else {
+    let Some(mut pair) = seeded_with_services() else {
         return;
     };
-    let sections = services(&pair.a);
-    pair.a.configure(&sections);
-    pefo_testkit::masters::pair(&pair.a, &pair.b);
-    let mut pair = pair.seed();
     // A lives and is not reached by B; A's own pushes reach B all the time.
     pair.a.stop_sshd();
     pair.b.pefo(["promote"]).exits(0);
@@ -68,13 +64,9 @@ fn a_watch_that_runs_on_the_old_active_ends_by_itself_and_that_of_the_new_one_go
 
 #[test]
 fn an_active_asks_at_its_boot_and_does_not_serve_where_its_reign_has_ended() {
-    let Some(mut pair) = Pair::prepared() else {
+    let Some(mut pair) = seeded_with_services() else {
         return;
     };
-    let sections = services(&pair.a);
-    pair.a.configure(&sections);
-    pefo_testkit::masters::pair(&pair.a, &pair.b);
-    let mut pair = pair.seed();
     let said = pair.a.pefo(["fence"]).exits(0).stdout;
     assert!(
         said.contains("active in epoch 1") && said.contains("1 of 1 peers answer"),

@@ -217,6 +217,11 @@ fn in_step(pair: &Pair) {
     same(pair);
 }
 
+fn not_both_reign(pair: &Pair, turn: usize) {
+    let both = reigns(&pair.a) && reigns(&pair.b);
+    assert!(!both, "step {turn}: two reign");
+}
+
 /// The same pair with the other one as the active.
 fn turned(pair: Pair) -> Pair {
     let Pair { a, b, ca } = pair;
@@ -235,11 +240,7 @@ fn a_switchover_that_is_killed_at_any_step_on_the_active_is_ended_by_the_next() 
         let watch = pair.b.watch();
         let died = killed_at(&pair.a, &["switchover", "--timeout", "20"], turn);
         kills += usize::from(died);
-        let kings = [&pair.a, &pair.b]
-            .into_iter()
-            .filter(|it| reigns(it))
-            .count();
-        assert!(kings <= 1, "step {turn}: two reign");
+        not_both_reign(&pair, turn);
         if died {
             done_at_last(&pair);
         }
@@ -279,11 +280,7 @@ fn a_switchover_whose_other_side_is_killed_at_any_step_is_ended_or_undone() {
         }
         kills += usize::from(died);
         wait::until("the switchover's end", LIMIT, || asking.ended().is_some());
-        let kings = [&pair.a, &pair.b]
-            .into_iter()
-            .filter(|it| reigns(it))
-            .count();
-        assert!(kings <= 1, "step {turn}: two reign");
+        not_both_reign(&pair, turn);
         done_at_last(&pair);
         wait::until("the new reign", LIMIT, || reigns(&pair.b));
         assert!(!reigns(&pair.a), "step {turn}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pefo_testkit::ca::copy_tree;
 use pefo_testkit::child::Child;
 use pefo_testkit::line::Line;
-use pefo_testkit::masters::{Master, built_binary};
+use pefo_testkit::masters::{self, Master, built_binary};
 use pefo_testkit::{skip, wait};
 
 use crate::evidence::{fails_as, generations, refused_as};
@@ -30,25 +30,13 @@ impl Three {
         let mut c = skip::need(Master::prepare(&built_binary(), C))?;
         let cadir = c.cadir();
         c.use_cadir(&cadir, "owner = \"root\"\ngroup = \"root\"");
-        join(&a, &c);
+        masters::pair(&a, &c);
         a.pefo(["ca", "push", "--seed"]).exits(0);
         for spare in [&b, &c] {
             spare.pefo(["ca", "apply"]).exits(0);
         }
         Some(Self { a, b, c, ca })
     }
-}
-
-/// The spare joins the active, as an operator does it.
-fn join(active: &Master, spare: &Master) {
-    let line = active.pefo(["init", "active"]).exits(0).stdout;
-    let back = spare
-        .pefo(["init", "passive", "--join", line.trim()])
-        .exits(0)
-        .stdout;
-    active
-        .pefo(["init", "active", "--accept", back.trim()])
-        .exits(0);
 }
 
 #[test]
@@ -58,7 +46,7 @@ fn after_a_promotion_the_other_spare_joins_the_new_active_and_refuses_the_old_on
     };
     three.a.stop_sshd();
     three.b.pefo(["promote"]).exits(0);
-    join(&three.b, &three.c);
+    masters::pair(&three.b, &three.c);
     assert_eq!(stands(&three.c), ("passive".to_owned(), 2));
     let mut server = three.ca.resumed(&three.b.cadir()).unwrap();
     server.sign("node1.lab").unwrap();
@@ -124,7 +112,7 @@ fn of_two_spares_that_were_promoted_the_later_one_reigns() {
     // They know each other, as they may after earlier changes.
     three.a.stop_sshd();
     three.b.pefo(["promote"]).exits(0);
-    join(&three.b, &three.c);
+    masters::pair(&three.b, &three.c);
     // C is told by its operator that B is gone as well.
     three.b.stop_sshd();
     three.c.pefo(["promote"]).exits(0);
@@ -213,7 +201,7 @@ fn a_host_that_was_restored_to_before_its_own_reign_is_no_spare_of_itself_and_is
     // Its spare lives under a reign that this one does not go on from: it joins anew, and brings back what was
     // forgotten.
     refused_as(&pair.b, &["ca", "push"], "reign-unknown");
-    join(&pair.b, &pair.a);
+    masters::pair(&pair.b, &pair.a);
     pair.b.pefo(["ca", "push"]).exits(0);
     let watch = pair.a.watch();
     pair.b.pefo(["ca", "merge"]).exits(0);

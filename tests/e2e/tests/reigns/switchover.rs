@@ -7,7 +7,7 @@ use pefo_testkit::wait;
 use crate::evidence::{fails_as, refused_as, tree};
 use crate::pair::{A, B, Pair};
 
-use super::{counter, crl, noted, services, stands};
+use super::{counter, crl, noted, seeded_with_services, services, stands};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -64,13 +64,9 @@ fn the_reign_goes_over_with_everything_and_back_again() {
 
 #[test]
 fn whatever_fails_before_the_commit_is_undone() {
-    let Some(mut pair) = Pair::prepared() else {
+    let Some(mut pair) = seeded_with_services() else {
         return;
     };
-    let sections = services(&pair.a);
-    pair.a.configure(&sections);
-    pefo_testkit::masters::pair(&pair.a, &pair.b);
-    let mut pair = pair.seed();
     // Nobody of root's answers there.
     let run = pair
         .a
