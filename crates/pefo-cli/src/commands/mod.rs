@@ -29,7 +29,7 @@ use crate::reigns;
 
 /// Runs the command, says what happened, gives the exit code.
 pub fn run(arguments: &Arguments) -> ExitCode {
-    let command = name(&arguments.command);
+    let command = arguments.command.name();
     match &arguments.command {
         Command::Receive => return receive::run(&arguments.config),
         Command::Db(Db::Stage) => return db::stage(),
@@ -328,53 +328,4 @@ fn recorded(
         report = report.partial(vec![error.context("the run was not recorded")]);
     }
     report
-}
-
-/// The command's words, as reports and records name it.
-fn name(command: &Command) -> &'static str {
-    match command {
-        Command::Init(Init::Active { .. }) => "init active",
-        Command::Init(Init::Passive { .. }) => "init passive",
-        Command::Check => "check",
-        Command::Config(Config::Example) => "config example",
-        Command::Config(Config::Check) => "config check",
-        Command::Config(Config::Show) => "config show",
-        Command::Ca(Ca::Diff) => "ca diff",
-        Command::Ca(Ca::Push { .. }) => "ca push",
-        Command::Ca(Ca::Apply { .. }) => "ca apply",
-        Command::Ca(Ca::Watch { .. }) => "ca watch",
-        Command::Ca(Ca::Verify { .. }) => "ca verify",
-        Command::Ca(Ca::Compare) => "ca compare",
-        Command::Ca(Ca::Exclude) => "ca exclude",
-        Command::Ca(Ca::Merge { .. }) => "ca merge",
-        Command::Nc(Nc::Export { .. }) => "nc export",
-        Command::Nc(Nc::Push { .. }) => "nc push",
-        Command::Nc(Nc::Diff) => "nc diff",
-        Command::Nc(Nc::Restore { .. }) => "nc restore",
-        Command::Nc(Nc::Rollback { .. }) => "nc rollback",
-        Command::Nc(Nc::Verify) => "nc verify",
-        Command::Db(Db::Dump { .. }) => "db dump",
-        Command::Db(Db::Push { .. }) => "db push",
-        Command::Db(Db::Restore { .. }) => "db restore",
-        Command::Db(Db::Rollback { .. }) => "db rollback",
-        Command::Db(Db::Drill { .. }) => "db drill",
-        Command::Db(Db::Verify { .. }) => "db verify",
-        Command::Db(Db::List) => "db list",
-        Command::Db(Db::Stage) => "db stage",
-        Command::Db(Db::Tied { .. }) => "db tied",
-        Command::Push { .. } => "push",
-        Command::Apply { .. } => "apply",
-        Command::Run { .. } => "run",
-        Command::Verify { .. } => "verify",
-        Command::Drill { .. } => "drill",
-        Command::Promote { .. } => "promote",
-        Command::Demote { .. } => "demote",
-        Command::Switchover { .. } => "switchover",
-        Command::Fence => "fence",
-        Command::Pause { .. } => "pause",
-        Command::Resume { .. } => "resume",
-        Command::Status => "status",
-        Command::Schedule(_) => "schedule print",
-        Command::Receive => "receive",
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use pefo_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
 use super::Size;
@@ -53,6 +54,34 @@ impl Default for Database {
             product_version: None,
             exact_up_to: Size::of(1 << 30),
         }
+    }
+}
+
+impl Database {
+    pub(super) fn validate(&self) -> Result<()> {
+        let bad = |message: String| Err(Error::new(ErrorKind::Config, message));
+        let Some(tls) = &self.tls else {
+            return Ok(());
+        };
+        if self.host.starts_with('/') {
+            return bad(format!(
+                "database.tls needs a host name: database.host = {:?} is a socket's directory, where PostgreSQL has no TLS",
+                self.host
+            ));
+        }
+        for (name, path) in [
+            ("ca_cert", &tls.ca_cert),
+            ("cert", &tls.cert),
+            ("key", &tls.key),
+        ] {
+            if !path.is_absolute() {
+                return bad(format!(
+                    "database.tls.{name} = {:?} is not an absolute path",
+                    path.display().to_string()
+                ));
+            }
+        }
+        Ok(())
     }
 }
 

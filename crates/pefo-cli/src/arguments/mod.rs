@@ -1,11 +1,23 @@
 //! The command line: an interface that scripts rely on; keep it stable.
 
-use std::ffi::OsString;
+mod ca;
+mod classifier;
+mod database;
+mod name;
+mod pairing;
+mod schedule;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pefo_core::Certname;
-use pefo_core::generation::{DataSet, Position};
+use pefo_core::generation::DataSet;
+
+pub use ca::Ca;
+pub use classifier::Nc;
+pub use database::Db;
+pub use pairing::{Init, InitOptions};
+pub use schedule::{Schedule, ScheduleFormat};
 
 /// Keeps a warm spare of a Puppet master: certificates and revocations, classification, databases.
 #[derive(Debug, Parser)]
@@ -219,40 +231,6 @@ pub enum Command {
     Receive,
 }
 
-/// Pairing.
-#[derive(Debug, Subcommand)]
-pub enum Init {
-    /// Make this host the active; prints the pairing line for the passive.
-    Active {
-        /// The line that 'pefo init passive --join' printed on the passive.
-        #[arg(long, value_name = "LINE")]
-        accept: Option<String>,
-        /// What both sides take.
-        #[command(flatten)]
-        options: InitOptions,
-    },
-    /// Make this host the passive of an active; prints the pairing line for the active.
-    Passive {
-        /// The line that 'pefo init active' printed on the active.
-        #[arg(long, value_name = "LINE")]
-        join: String,
-        /// What both sides take.
-        #[command(flatten)]
-        options: InitOptions,
-    },
-}
-
-/// What both sides of a pairing take.
-#[derive(Debug, Clone, Args)]
-pub struct InitOptions {
-    /// Disarm the original pe_failover module's crons, incron files and keys; they are renamed, not removed.
-    #[arg(long)]
-    pub retire_original: bool,
-    /// Dry run.
-    #[command(flatten)]
-    pub dry_run: DryRun,
-}
-
 /// The configuration.
 #[derive(Debug, Subcommand)]
 pub enum Config {
@@ -262,209 +240,6 @@ pub enum Config {
     Check,
     /// Print the configuration as it is in force, defaults included.
     Show,
-}
-
-/// The certificate authority.
-#[derive(Debug, Subcommand)]
-pub enum Ca {
-    /// On the passive: what applying the newest generation would change. On the active: what a push would send.
-    Diff,
-    /// On the active: send the CA's state to every peer.
-    Push {
-        /// Send the whole CA with its private key, sealed, to a passive that has none.
-        #[arg(long)]
-        seed: bool,
-        /// Send the private key, sealed, once more: to a passive that has lost it, or is to take over another
-        /// authority in place of its own ('pefo ca apply --accept ca-other-authority' there).
-        #[arg(long, conflicts_with = "seed")]
-        rotate_key: bool,
-        /// Dry run and overruled gates.
-        #[command(flatten)]
-        change: Change,
-    },
-    /// On the passive: verify and apply the newest generation; or go back to an older one.
-    Apply {
-        /// Bring back what this host had at a generation of those in its store; nothing of the active is
-        /// applied from then on, until 'pefo ca apply --accept rolled-back'.
-        #[arg(long, value_name = "GENERATION")]
-        rollback: Option<Position>,
-        /// With --rollback: take back revocations that are in force.
-        #[arg(long, requires = "rollback")]
-        allow_unrevoke: bool,
-        /// Dry run and overruled gates.
-        #[command(flatten)]
-        change: Change,
-    },
-    /// On the active: send every change as it happens. On the passive: apply what comes as it comes. Runs
-    /// until it is stopped.
-    Watch {
-        /// Do not start anew with an allocator that gives memory back.
-        #[arg(long, hide = true)]
-        in_place: bool,
-    },
-    /// Whether both masters would serve the same; each item that differs is named. Answers as monitoring
-    /// plugins do.
-    Verify {
-        /// On the passive: read every file and check every signature.
-        #[arg(long)]
-        full: bool,
-        /// On the active: how long to wait for a peer's answer, in seconds.
-        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-        timeout: u64,
-    },
-    /// One comparison of both CAs as wholes, on behalf of a passive that watches.
-    #[command(hide = true)]
-    Compare,
-    /// Which certificates never cross, and why.
-    Exclude,
-    /// On the active: bring over what a peer's CA has that this one never saw: what it signed and revoked while it
-    /// reigned by itself, or as a spare.
-    Merge {
-        /// Whose, where there are several peers.
-        #[arg(long, value_name = "CERTNAME")]
-        from: Option<Certname>,
-        /// How long to wait for the peer's answer, in seconds.
-        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-        timeout: u64,
-        /// Dry run and overruled gates.
-        #[command(flatten)]
-        change: Change,
-    },
-}
-
-/// The node classifier.
-#[derive(Debug, Subcommand)]
-pub enum Nc {
-    /// On the active: export the classifier's groups, past the export gate.
-    Export {
-        /// Do nothing where the classifier answers what the last good export was made from: cheap enough for
-        /// every minute.
-        #[arg(long)]
-        if_changed: bool,
-        /// Dry run and overruled gates.
-        #[command(flatten)]
-        change: Change,
-    },
-    /// On the active: export and send to every peer.
-    Push {
-        /// Dry run and overruled gates.
-        #[command(flatten)]
-        change: Change,
-    },
-    /// On the passive: what restoring the newest export would change, after the transform.
-    Diff,
-    /// On the passive: import the newest export, past the import gate.
-    Restore {
-        /// Dry run and overruled gates.
-        #[command(flatten)]
-        change: Change,
-    },
-    /// On the passive: compare the live classifier with the newest export from the active; each group that
-    /// differs is named. Answers as monitoring plugins do.
-    Verify,
-    /// On the passive: bring back what the classifier held before the last import, or an older generation.
-    ///
-    /// Past the import gate, as a restore. Run again, it goes forth again. Nothing of the active is imported from
-    /// then on, until 'pefo nc restore --accept rolled-back'.
-    Rollback {
-        /// One of those in this host's store.
-        generation: Option<Position>,
-        /// Dry run and overruled gates.
-        #[command(flatten)]
-        change: Change,
-    },
-}
-
-/// Databases.
-#[derive(Debug, Subcommand)]
-pub enum Db {
-    /// On the active: dump databases with their manifests; all that are configured where none is named.
-    Dump {
-        /// Database names.
-        names: Vec<String>,
-        /// Dump even where nothing was committed since the last.
-        #[arg(long)]
-        force: bool,
-        /// Dry run and overruled gates.
-        #[command(flatten)]
-        change: Change,
-    },
-    /// On the active: dump and send to every peer.
-    Push {
-        /// Database names.
-        names: Vec<String>,
-        /// Dump even where nothing was committed since the last.
-        #[arg(long)]
-        force: bool,
-        /// Dry run and overruled gates.
-        #[command(flatten)]
-        change: Change,
-    },
-    /// On the passive: restore the newest dump into a shadow, check it, swap it in.
-    Restore {
-        /// Database names.
-        names: Vec<String>,
-        /// Dry run and overruled gates.
-        #[command(flatten)]
-        change: Change,
-    },
-    /// On the passive: bring the previous database back; the one that was live is kept in turn.
-    Rollback {
-        /// The database.
-        name: String,
-        /// Dry run.
-        #[command(flatten)]
-        dry_run: DryRun,
-    },
-    /// On the passive: restore the newest dump into scratch, check it, time it, drop it; the live database is
-    /// not touched.
-    Drill {
-        /// Database names.
-        names: Vec<String>,
-        /// Dry run and overruled gates.
-        #[command(flatten)]
-        change: Change,
-    },
-    /// On the passive: compare the live database with the newest manifest from the active; each table that
-    /// differs is named. Answers as monitoring plugins do.
-    Verify {
-        /// Database names.
-        names: Vec<String>,
-    },
-    /// The server's databases; those that stand in no configuration are marked.
-    List,
-    /// One database stage, run as the database's superuser by pefo itself.
-    #[command(hide = true)]
-    Stage,
-    /// A program of such a stage, which ends with it.
-    #[command(hide = true)]
-    Tied {
-        /// The process id of the stage.
-        parent: i32,
-        /// The program and its arguments.
-        #[arg(last = true, required = true)]
-        command: Vec<OsString>,
-    },
-}
-
-/// Schedules.
-#[derive(Debug, Subcommand)]
-pub enum Schedule {
-    /// Print the schedule for this host's role.
-    Print {
-        /// For which scheduler.
-        #[arg(long, value_enum, default_value = "cron")]
-        format: ScheduleFormat,
-    },
-}
-
-/// For which scheduler a schedule is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ScheduleFormat {
-    /// A file for /etc/cron.d.
-    Cron,
-    /// systemd timers and services.
-    Systemd,
 }
 
 #[cfg(test)]
