@@ -171,6 +171,12 @@ fn followed(host: &Host, new: &Reign, wait: Duration, dry_run: bool) -> Result<R
                 Ok(report) => last = report.errors.into_iter().next().or(last),
                 // It has not come yet, or a watch does it just now.
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Locked) => {}
+                // What lies there is of a reign that has ended. This host's own has not: that is told.
+                Err(error)
+                    if error.kind() == ErrorKind::Fenced && host.require(Role::Passive).is_ok() =>
+                {
+                    tracing::info!(%error, %dataset, "passed over");
+                }
                 Err(error) => last = Some(error.context(&dataset)),
             }
         }

@@ -30,6 +30,7 @@ pub mod returned;
 pub mod switchover;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use pefo_core::lock::Lock;
 use pefo_core::{Error, ErrorKind, Result};
@@ -76,6 +77,27 @@ pub fn unfinished(host: &Host) -> Result<Vec<String>> {
 
 fn said(journal: &impl std::fmt::Display) -> String {
     format!("{}; ", journal.to_string().trim_end())
+}
+
+/// How long a run that holds a lock just now is waited for.
+const RUNNING: Duration = Duration::from_secs(60);
+
+/// Does `act` once the run that holds its lock has ended, which is waited for up to `limit`.
+fn while_locked<T>(host: &Host, limit: Duration, act: impl Fn() -> Result<T>) -> Result<T> {
+    const LOOK: Duration = Duration::from_millis(20);
+    let begun = host.clock.monotonic();
+    loop {
+        match act() {
+            Err(error)
+                if error.kind() == ErrorKind::Locked
+                    && host.clock.monotonic().saturating_sub(begun) < limit =>
+            {
+                tracing::debug!(%error, "waits");
+                host.clock.wait(LOOK);
+            }
+            other => return other,
+        }
+    }
 }
 
 /// Where what is known of one change of role stands.

@@ -116,3 +116,31 @@ fn a_host_that_reigns_or_never_did_does_not_step_down() {
     fails_as(&pair.b, &["demote"], 6, "wrong_role");
     assert_eq!(stands(&pair.a), ("active".to_owned(), 1));
 }
+
+#[test]
+fn what_an_ended_reign_left_in_the_spool_is_passed_over() {
+    let Some(mut pair) = seeded_with_services() else {
+        return;
+    };
+    pair.sync();
+    // A generation of A's first reign reaches B, and is never applied there.
+    pair.ca.sign("late.lab").unwrap();
+    pair.a.pefo(["ca", "push"]).exits(0);
+    let beside = ["promote", "--accept", "peer-active"];
+    pair.b
+        .pefo(beside.into_iter().chain(["--leave", "ca"]))
+        .exits(0);
+    pair.a.pefo(["demote", "--wait", "0"]).exits(4);
+    pair.a.pefo(beside).exits(0);
+
+    // B is a spare again, and has nothing but that.
+    let told = pair
+        .b
+        .pefo(["demote", "--wait", "0", "--json"])
+        .exits(4)
+        .json();
+    let errors = told["errors"].as_array().unwrap();
+    assert_eq!(errors.len(), 1, "{told}");
+    assert_eq!(errors[0]["message"], "still to come: ca", "{told}");
+    assert_eq!(stands(&pair.b), ("passive".to_owned(), 3));
+}

@@ -30,7 +30,7 @@ use crate::outcome::Report;
 
 pub use journal::{Promotion, Step};
 pub use plan::PromotionPlan;
-pub use steps::{HALF_WAY, Settled, commit, finish, take_back};
+pub use steps::{HALF_WAY, commit, finish, take_back};
 
 /// The rule that keeps a second king from rising beside a living one.
 pub const PEER_ACTIVE: &str = "peer-active";

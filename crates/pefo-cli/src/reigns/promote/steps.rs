@@ -1,7 +1,6 @@
 //! The steps, each of which may be done twice.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use pefo_ca::Snapshot;
 use pefo_core::generation::{Accepted, DataSet, Position};
@@ -18,12 +17,8 @@ use crate::host::Host;
 use crate::outcome::Report;
 use crate::pipeline::apply::{self, Passive};
 use crate::pipeline::{ca, rollback};
-use crate::reigns::{aftermath, ask};
+use crate::reigns::{RUNNING, aftermath, ask, while_locked};
 
-/// How long a run that applies just now is waited for.
-const RUNNING: Duration = Duration::from_secs(60);
-/// How often it is looked whether it has ended.
-const LOOK: Duration = Duration::from_millis(20);
 /// So many generations that cannot be verified are passed over to find one that can.
 const PASSED_OVER: usize = 16;
 /// How often the CA is looked at anew where its server came between.
@@ -31,15 +26,6 @@ const MOVED: usize = 5;
 
 /// The rule of a promotion that has signed something, and leads on only.
 pub const HALF_WAY: &str = "promotion-begun";
-
-/// What the steps up to the commit came to, besides what the journal says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
-    /// This host is the active.
-    Committed,
-    /// It was before.
-    Already,
-}
 
 /// Does all that is left. `holds` is the data set whose lock the caller has.
 ///
@@ -70,16 +56,15 @@ pub fn finish(host: &Host, mut promotion: Promotion, holds: Option<&DataSet>) ->
 ///
 /// # Errors
 /// What a step says: run again, it goes on there.
-pub fn commit(host: &Host, promotion: &mut Promotion, holds: Option<&DataSet>) -> Result<Settled> {
+pub fn commit(host: &Host, promotion: &mut Promotion, holds: Option<&DataSet>) -> Result<()> {
     if promotion.done.contains(&Step::Commit) {
-        return Ok(Settled::Already);
+        return Ok(());
     }
     // The commit itself may have been the last that was done.
     let (station, _) = host.station()?;
     if station.current == promotion.record {
         promotion.committed = promotion.committed.or(Some(host.clock.now()));
-        promotion.did(host, Step::Commit)?;
-        return Ok(Settled::Already);
+        return promotion.did(host, Step::Commit);
     }
     if !promotion.done.contains(&Step::Fence) {
         fence(host, promotion)?;
@@ -98,8 +83,7 @@ pub fn commit(host: &Host, promotion: &mut Promotion, holds: Option<&DataSet>) -
         .under(Role::Active, promotion.record.as_bytes())?
         .store(&host.disk, &host.station_path())?;
     promotion.committed = Some(host.clock.now());
-    promotion.did(host, Step::Commit)?;
-    Ok(Settled::Committed)
+    promotion.did(host, Step::Commit)
 }
 
 /// Takes back what has not changed the CA: this host is what it was.
@@ -118,7 +102,7 @@ pub fn take_back(host: &Host, promotion: &Promotion) -> Result<()> {
             host.config.site.certname, promotion.epoch
         );
         return Err(Error::refused(HALF_WAY, message)
-            .hint("run 'pefo promote' there: it goes on, and the peers learn of it"));
+            .hint("run 'pefo promote' here: it goes on, and the peers learn of it"));
     }
     let (mut station, _) = host.station()?;
     station.changing = None;
@@ -154,21 +138,13 @@ fn free(host: &Host, dataset: &DataSet, holds: Option<&DataSet>) -> Result<Optio
     if holds == Some(dataset) {
         return Ok(None);
     }
-    let began = host.clock.monotonic();
-    loop {
-        match host.lock(&apply::lock_name(dataset)) {
-            Ok(lock) => return Ok(Some(lock)),
-            Err(error) if error.kind() != ErrorKind::Locked => return Err(error),
-            Err(error) => {
-                if host.clock.monotonic().saturating_sub(began) >= RUNNING {
-                    return Err(error.context(dataset).hint(
-                        "a run that applies it does not end; see what it waits for, then run 'pefo promote' again",
-                    ));
-                }
-            }
-        }
-        host.clock.wait(LOOK);
-    }
+    let taken = while_locked(host, RUNNING, || host.lock(&apply::lock_name(dataset)));
+    taken.map(Some).map_err(|error| match error.kind() {
+        ErrorKind::Locked => error.context(dataset).hint(
+            "a run that applies it does not end; see what it waits for, then run 'pefo promote' again",
+        ),
+        _ => error,
+    })
 }
 
 fn apply_all(host: &Host, promotion: &mut Promotion, holds: Option<&DataSet>) -> Result<()> {

@@ -10,11 +10,7 @@ use crate::arguments::Change;
 use crate::host::Host;
 use crate::pipeline::push::{self, PushOptions};
 use crate::pipeline::{db, nc};
-
-/// How long a push that runs just now is waited for.
-const RUNNING: Duration = Duration::from_secs(60);
-/// How often it is looked whether it has ended.
-const LOOK: Duration = Duration::from_millis(20);
+use crate::reigns::{RUNNING, while_locked};
 
 /// Every data set reaches the peer; that another peer is down holds nothing up.
 pub(super) fn push_all(
@@ -27,10 +23,14 @@ pub(super) fn push_all(
         dry_run: false,
         accept: change.accept.clone(),
     };
+    // Nobody begins another push once the role is changing: the one that runs ends.
+    let limit = match host.station()?.0.changing {
+        Some(_) => RUNNING,
+        None => Duration::ZERO,
+    };
     for dataset in host.datasets() {
-        let report = match free(host, &dataset, || {
-            push::run(host, &dataset, &change, options)
-        }) {
+        let report = match while_locked(host, limit, || push::run(host, &dataset, &change, options))
+        {
             // A watch does it, and is as quick.
             Err(error) if error.kind() == ErrorKind::Locked && !options.handing_over => continue,
             report => report.map_err(|error| error.context(&dataset))?,
@@ -47,27 +47,6 @@ pub(super) fn push_all(
         }
     }
     Ok(())
-}
-
-/// Waits for a push that runs just now.
-fn free<T>(host: &Host, dataset: &DataSet, act: impl Fn() -> Result<T>) -> Result<T> {
-    let begun = host.clock.monotonic();
-    let limit = match host.station()?.0.changing {
-        Some(_) => RUNNING,
-        None => Duration::ZERO,
-    };
-    loop {
-        match act() {
-            Err(error)
-                if error.kind() == ErrorKind::Locked
-                    && host.clock.monotonic().saturating_sub(begun) < limit =>
-            {
-                tracing::debug!(%error, %dataset, "waits");
-                host.clock.wait(LOOK);
-            }
-            other => return other,
-        }
-    }
 }
 
 /// Whether somebody changed the classifier or a database after the last push.
