@@ -12,6 +12,7 @@
 //! | [`sshd`] | an OpenSSH server with keys of its own |
 //! | [`mod@line`] | a TCP proxy that is slow, late, stalls, or is cut after n bytes |
 //! | [`network`] | hosts of their own on one machine, cut off from each other and joined again |
+//! | [`machine`] | fresh machines that boot systemd, each with a root of its own |
 //! | [`disk`] | a small disk that fills up, or turns read-only under open files |
 //! | [`ca`] | Puppet CA directories, written and changed as a puppetserver does |
 //! | [`postgres`] | a PostgreSQL cluster, and a database of the shape of PE's RBAC |
@@ -41,6 +42,7 @@ pub mod child;
 pub mod classifier;
 pub mod disk;
 pub mod line;
+pub mod machine;
 pub mod masters;
 pub mod network;
 pub mod place;
