@@ -8,7 +8,7 @@ use pefo_testkit::masters::{self, Master, built_binary};
 use pefo_testkit::skip;
 
 use crate::evidence::{edit_config, fails_as, files, refused_as, tree};
-use crate::pair::{B, Pair};
+use crate::pair::{A, B, Pair};
 
 #[test]
 fn a_line_that_is_damaged_foreign_or_ones_own_pairs_nobody() {
@@ -81,23 +81,48 @@ fn a_passive_that_was_set_up_anew_is_not_taken_for_the_old_one() {
         "peer-key-changed",
     );
     assert!(tree(&pair.a.state()) == before);
-    // The hint names the file that pins the old one.
-    let pinned = pair
-        .a
-        .state()
-        .join("public/peers")
-        .join(format!("{B}.json"));
-    assert!(
-        error["hint"]
-            .as_str()
-            .unwrap()
-            .contains(pinned.to_str().unwrap()),
-        "{error:#}"
-    );
-    std::fs::remove_file(pinned).unwrap();
+    let hint = error["hint"].as_str().unwrap();
+    assert!(hint.contains(&format!("pefo init unpair {B}")), "{error:#}");
+    pair.a.pefo(["init", "unpair", B]).exits(0);
     pair.a
         .pefo(["init", "active", "--accept", back.trim()])
         .exits(0);
+    pair.a.pefo(["ca", "push"]).exits(0);
+    pair.b.pefo(["ca", "apply"]).exits(0);
+    pair.b.pefo(["ca", "verify"]).exits(0);
+}
+
+#[test]
+fn a_peer_that_was_parted_from_finds_no_door_and_is_sent_nothing() {
+    let Some(pair) = Pair::seeded() else { return };
+    pair.sync();
+    // Not from the one under whose reign it lives.
+    refused_as(&pair.b, &["init", "unpair", A], "peer-reigns");
+    fails_as(&pair.a, &["init", "unpair", "other.lab"], 1, "not_found");
+
+    let before = tree(&pair.a.state());
+    let shown = pair.a.pefo(["init", "unpair", B, "--dry-run"]).exits(0);
+    assert!(shown.stdout.contains("would part from"), "{}", shown.stdout);
+    assert!(tree(&pair.a.state()) == before);
+    let beside = ["promote", "--accept", "peer-active"];
+    pair.b.pefo(beside).exits(0);
+    pair.b.pefo(["init", "unpair", A]).exits(0);
+    // Neither what it still holds to be its spare, nor what this host would send it.
+    let check = pair.a.pefo(["check", "--json"]).exits(2).json();
+    let points = check["details"].as_array().unwrap();
+    let peer = points
+        .iter()
+        .find(|point| point["point"] == "peer")
+        .unwrap();
+    let said = peer["message"].as_str().unwrap();
+    assert!(said.starts_with(B) && said.contains("key"), "{said}");
+    let push = fails_as(&pair.b, &["push"], 2, "config");
+    assert!(
+        push["message"]
+            .as_str()
+            .unwrap()
+            .contains("no peer is paired")
+    );
 }
 
 /// What the original module leaves in its directory, which is pefo's spool.

@@ -8,6 +8,7 @@ impl Command {
         match self {
             Command::Init(Init::Active { .. }) => "init active",
             Command::Init(Init::Passive { .. }) => "init passive",
+            Command::Init(Init::Unpair { .. }) => "init unpair",
             Command::Check => "check",
             Command::Config(Config::Example) => "config example",
             Command::Config(Config::Check) => "config check",

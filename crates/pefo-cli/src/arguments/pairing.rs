@@ -1,6 +1,7 @@
 //! `pefo init`.
 
 use clap::{Args, Subcommand};
+use pefo_core::Certname;
 
 use super::DryRun;
 
@@ -24,6 +25,14 @@ pub enum Init {
         /// What both sides take.
         #[command(flatten)]
         options: InitOptions,
+    },
+    /// Part from a peer: its key opens nothing here any more, and nothing is pushed to it.
+    Unpair {
+        /// The peer's certname.
+        certname: Certname,
+        /// Dry run.
+        #[command(flatten)]
+        dry_run: DryRun,
     },
 }
 

@@ -5,9 +5,11 @@
 
 mod accounts;
 mod original;
+mod unpair;
 
 pub(super) use accounts::authorized_keys;
 pub(super) use original::leftovers as armed_originals;
+pub(super) use unpair::run as unpair;
 
 use pefo_core::disk::Attributes;
 use pefo_core::generation::Site;
@@ -384,10 +386,10 @@ fn pin(host: &Host, peer: &Introduction) -> Result<()> {
             format!("{} is paired already, with another key", peer.certname),
         )
         .hint(format!(
-            "if that host was set up anew, remove {} and pair again",
-            path.display()
+            "if that host was set up anew: 'pefo init unpair {}', then pair again",
+            peer.certname
         )));
     }
     host.store_json(&path, peer, 0o644)?;
-    accounts::authorize(host)
+    accounts::authorize(host, &host.peers()?)
 }

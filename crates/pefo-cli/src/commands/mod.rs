@@ -63,6 +63,9 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
             init::active(&host, accept.as_deref(), options)
         }
         Command::Init(Init::Passive { join, options }) => init::passive(&host, join, options),
+        Command::Init(Init::Unpair { certname, dry_run }) => {
+            init::unpair(&host, certname, dry_run.dry_run)
+        }
         Command::Check => Ok(check::run(&host)),
         Command::Status => Ok(status::run(&host)),
         Command::Schedule(Schedule::Print { format }) => schedule::print(&host, *format),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use pefo_core::disk::Attributes;
 use pefo_core::launch::Invocation;
+use pefo_core::pairing::Introduction;
 use pefo_core::{Error, ErrorKind, Result};
 
 use crate::host::Host;
@@ -84,9 +85,9 @@ pub(in crate::commands) fn authorized_keys(host: &Host) -> Result<PathBuf> {
     }
 }
 
-/// Writes the keys of all paired peers, each bound to the receiver. The file is root's: the account
+/// Writes the keys of these peers, each bound to the receiver. The file is root's: the account
 /// can't lift its own restriction.
-pub(super) fn authorize(host: &Host) -> Result<()> {
+pub(super) fn authorize(host: &Host, peers: &[Introduction]) -> Result<()> {
     let program = std::env::current_exe()
         .map_err(|error| Error::new(ErrorKind::Io, "find this program").with_source(error))?;
     let (program, config) = (
@@ -104,7 +105,7 @@ pub(super) fn authorize(host: &Host) -> Result<()> {
         .hint("install pefo and its configuration at paths without blanks and quotes"));
     }
     let mut text = String::from("# written by 'pefo init'; root's own\n");
-    for peer in host.peers()? {
+    for peer in peers {
         text.push_str(&format!(
             "restrict,command=\"{program} --config {config} receive\" {}\n",
             peer.ssh_key
