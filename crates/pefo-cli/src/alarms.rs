@@ -92,12 +92,13 @@ fn alarm(row: &Row, now: Timestamp) -> Option<Alarm> {
     let mut problems = row.problems.iter();
     let problem = problems.find(|problem| is_told(problem.kind, problem.health))?;
     let rule = row.refused.first().filter(|_| problem.kind == "refused");
-    let peer = row.peer.as_ref().map(|peer| format!("{peer}: "));
+    let is_run = matches!(problem.kind, "failing" | "refused");
+    let failure = row.last_failure.as_ref().filter(|_| is_run);
     Some(Alarm {
         format: 1,
         since: row.failing_since.or(row.caught_up).unwrap_or(now),
         reason: rule.map_or_else(|| problem.kind.to_owned(), String::clone),
-        message: format!("{}{}", peer.unwrap_or_default(), problem.what),
+        message: failure.map_or_else(|| problem.what.clone(), |(_, why)| why.clone()),
     })
 }
 
@@ -146,3 +147,6 @@ fn run_limited(host: &Host, invocation: &Invocation) -> Result<()> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

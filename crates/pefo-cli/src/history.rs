@@ -162,3 +162,6 @@ fn forget(host: &Host, dir: &Path, now: Timestamp, kept: u16) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -167,7 +167,7 @@ impl Host {
         noted.map(|noted| noted.bytes)
     }
 
-    /// Notes how large a full generation is. Nothing rests on it.
+    /// Notes how large a full generation is. Nothing rests on it, so it need not outlive the power.
     ///
     /// # Errors
     /// `Io`.
@@ -179,10 +179,15 @@ impl Host {
     ) -> Result<()> {
         let path = self.record_path("sizes", dataset);
         let noted = NotedSize { position, bytes };
-        match record::load::<NotedSize>(&path) {
-            Ok(Some(known)) if known == noted => Ok(()),
-            _ => self.store_json(&path, &noted, 0o600),
+        if matches!(record::load::<NotedSize>(&path), Ok(Some(known)) if known == noted) {
+            return Ok(());
         }
+        let text = serde_json::to_vec(&noted)
+            .map_err(|error| Error::invalid(format!("write {}: {error}", path.display())))?;
+        self.disk
+            .create_dir_all(&self.state("sizes"), &Attributes::mode(0o700))?;
+        self.disk
+            .publish_cache(&path, &text, &Attributes::mode(0o600))
     }
 
     /// Whether `pefo init` was run here.

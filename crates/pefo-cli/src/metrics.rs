@@ -306,3 +306,6 @@ fn count(value: usize) -> f64 {
 fn seconds(time: Timestamp) -> f64 {
     time.unix_seconds() as f64
 }
+
+#[cfg(test)]
+mod tests;

@@ -244,3 +244,35 @@ fn space_json(space: &Space) -> Value {
         "problem": space.problem.as_ref().map(problem_json),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::overview::tests::{ailing, at, host, overview, row};
+
+    #[test]
+    fn a_status_tells_what_is_worst_first_and_what_to_do_about_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = host(dir.path(), "");
+        let mut nc = ailing(row("nc", Some("b.lab")), "failing", Health::Warning);
+        nc.failing_since = Some(at(-60));
+        let rows = vec![
+            nc,
+            ailing(row("ca", Some("b.lab")), "lag", Health::Critical),
+            row("db:it's=1", Some("b.lab")),
+        ];
+        let overview = overview(rows);
+        let report = report(&host, &overview);
+        assert_eq!(report.code(), 2);
+        insta::assert_snapshot!(report.text, @r"
+        PEFO CRITICAL: ca@b.lab: the line   is down; a.lab is active in epoch 3 (held by a.lab since 2025-11-21T12:00:00Z), peer b.lab | 'nc@b.lab_lag'=7s;300;900;0 'nc@b.lab_age'=5s;;;0 'nc@b.lab_refusals'=0;0;;0 'ca@b.lab_lag'=7s;300;900;0 'ca@b.lab_age'=5s;;;0 'ca@b.lab_refusals'=0;0;;0 'db:it''s_1@b.lab_lag'=7s;300;900;0 'db:it''s_1@b.lab_age'=5s;;;0 'db:it''s_1@b.lab_refusals'=0;0;;0
+          nc → b.lab           delivered 00000003-000000000003, applied 00000003-000000000003, lag 7 s, last success 2025-11-22T11:59:55Z, next 2025-11-22T12:01:00Z
+            WARNING: the line | is down
+              hint: mend it
+          ca → b.lab           delivered 00000003-000000000003, applied 00000003-000000000003, lag 7 s, last success 2025-11-22T11:59:55Z, next 2025-11-22T12:01:00Z
+            CRITICAL: the line | is down
+              hint: mend it
+          db:it's=1 → b.lab    delivered 00000003-000000000003, applied 00000003-000000000003, lag 7 s, last success 2025-11-22T11:59:55Z, next 2025-11-22T12:01:00Z
+        ");
+    }
+}

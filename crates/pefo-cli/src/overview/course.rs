@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pefo_core::clock::Timestamp;
 use pefo_core::generation::DataSet;
+use pefo_core::reign::Role;
 use pefo_core::run::{Outcome, RunRecord, Runs};
 
 use crate::reigns::pause;
@@ -28,8 +29,8 @@ pub struct Course {
 }
 
 impl Course {
-    /// Of one data set.
-    pub fn of(runs: &Runs, dataset: &DataSet) -> Self {
+    /// Of one data set, on a host of this role.
+    pub fn of(runs: &Runs, dataset: &DataSet, role: Role) -> Self {
         let mut course = Self::default();
         let mut is_first = true;
         // The oldest of those that failed after the last success.
@@ -46,8 +47,7 @@ impl Course {
                 }
                 successes.extend(run.began());
             } else if course.last_success.is_none() || course.last_failure.is_none() {
-                // A run that the operator's word kept from doing anything says nothing of how it goes.
-                let Some(record) = run.read().filter(|record| !is_rest(record)) else {
+                let Some(record) = run.read().filter(|record| counts(record, role)) else {
                     continue;
                 };
                 if course.last_success.is_none() {
@@ -72,9 +72,15 @@ impl Course {
     }
 }
 
-/// Whether it was refused since the host is paused.
-fn is_rest(record: &RunRecord) -> bool {
-    record.rule.as_deref() == Some(pause::PAUSED)
+/// Whether a failure says something of how it goes: not where the operator's word kept the run from doing anything,
+/// and not where it was in the other role.
+fn counts(record: &RunRecord, role: Role) -> bool {
+    let is_others = match record.command.rsplit(' ').next() {
+        Some("push" | "dump" | "export") => role == Role::Passive,
+        Some("apply" | "restore") => role == Role::Active,
+        _ => false,
+    };
+    !is_others && record.rule.as_deref() != Some(pause::PAUSED)
 }
 
 /// The median of the gaps between the newest successes, the newest first.

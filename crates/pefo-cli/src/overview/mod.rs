@@ -94,7 +94,7 @@ impl Overview {
         let mut problems = Vec::new();
         let standing = standing::of(host, &station)?;
         for dataset in host.datasets() {
-            let course = Course::of(&runs, &dataset);
+            let course = Course::of(&runs, &dataset, station.role);
             if dataset == DataSet::Ca && standing.health() == Health::Ok {
                 problems.extend(unwatched(host, station.role, &course));
             }
@@ -159,3 +159,6 @@ fn unwatched(host: &Host, role: Role, course: &Course) -> Option<Problem> {
         ),
     })
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -276,13 +276,19 @@ impl Gathering<'_> {
             Role::Active => format!("pefo push {dataset}"),
             Role::Passive => format!("pefo apply {dataset}"),
         };
-        if !row.refused.is_empty() && self.role == Role::Active {
+        // What a run here held back is told with the run.
+        if !row.refused.is_empty() && (self.role == Role::Active || course.failing_since.is_none())
+        {
+            let (whose, there) = match self.role {
+                Role::Active => ("the passive refused", " there"),
+                Role::Passive => ("held back here", ""),
+            };
             row.problems.push(Problem {
                 kind: "refused",
                 health: Health::Warning,
-                what: format!("the passive refused: {}", row.refused.join(", ")),
+                what: format!("{whose}: {}", row.refused.join(", ")),
                 hint: format!(
-                    "'pefo apply {dataset} --dry-run' there shows what; --accept RULE overrules by name where that is right"
+                    "'pefo apply {dataset} --dry-run'{there} shows what; --accept RULE overrules by name where that is right"
                 ),
             });
         }
