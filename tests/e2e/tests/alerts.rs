@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use pefo_core::Certname;
 use pefo_core::ack::Ack;
+use pefo_core::disk::Disk;
 use pefo_core::document;
 use pefo_core::keys::SigningKey;
+use pefo_core::reign::{Epoch, Role, Station};
 use pefo_testkit::masters::{self, Master};
 use pefo_testkit::wait;
 use serde_json::Value;
@@ -380,6 +382,66 @@ fn a_pair_that_was_never_in_step_says_what_is_to_be_done() {
     assert!(problems(&pair.b, "unproved").is_empty());
     pair.a.pefo(["ca", "push"]).exits(0);
     assert!(problems(&pair.a, "silent").is_empty());
+}
+
+#[test]
+fn a_change_of_role_that_was_broken_off_is_told_until_it_goes_on() {
+    let Some(pair) = in_step() else { return };
+    // As a promotion leaves it that is killed once it has fenced itself.
+    let path = pair.b.state().join("public/station.json");
+    let station = Station::load(&path).unwrap();
+    let station = station.about_to(Role::Active, Epoch(2));
+    station.store(&Disk::new(), &path).unwrap();
+    assert_eq!(plugin(&pair.b).0, 2);
+    assert!(!status(&pair.b)["changing"].is_null());
+    let told = pair.b.pefo(["status", "--metrics"]).exits(0).stdout;
+    assert!(told.contains("\npefo_changing 1\n"), "{told}");
+    pair.b.pefo(["promote", "--accept", "peer-active"]).exits(0);
+    assert_eq!(metric(&pair.b, "pefo_changing"), Some(0.0));
+    assert!(hooks(&pair.b).is_empty());
+}
+
+#[test]
+fn a_host_whose_state_cannot_be_read_says_that_nothing_can_be_told() {
+    let Some(pair) = in_step() else { return };
+    let ledger = pair.b.state().join("accepted/ca.json");
+    let before = std::fs::read(&ledger).unwrap();
+    std::fs::write(&ledger, "{").unwrap();
+    assert_ne!(pair.b.pefo(["ca", "apply"]).code, 0);
+    let (code, line) = plugin(&pair.b);
+    assert!(code == 3 && line.starts_with("PEFO UNKNOWN: "), "{line}");
+    assert_eq!(metric(&pair.b, "pefo_up"), Some(0.0));
+    assert_eq!(metric(&pair.b, "pefo_gathered_timestamp_seconds"), None);
+    std::fs::write(&ledger, before).unwrap();
+    pair.b.pefo(["ca", "apply"]).exits(0);
+    assert_eq!(metric(&pair.b, "pefo_up"), Some(1.0));
+    assert!(metric(&pair.b, "pefo_gathered_timestamp_seconds").unwrap() > 1e9);
+    pair.b.pefo(["status"]).exits(0);
+}
+
+#[test]
+fn the_guide_names_the_alerts_that_are_provoked_here() {
+    let guide = include_str!("../../../docs/status.md");
+    let (_, table) = guide.split_once("## Alerts").unwrap();
+    let (table, _) = table.split_once("## JSON").unwrap();
+    let named = |line: &str| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned());
+    let names: Vec<String> = table.lines().filter_map(named).collect();
+    let provoked = [
+        "lag",
+        "failing",
+        "refused",
+        "unproved",
+        "silent",
+        "skew",
+        "watch",
+        "disk",
+        "fenced",
+        "changing",
+        "paused",
+        "unfinished",
+        "stale",
+    ];
+    assert_eq!(names, provoked);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! What spool and state take, and what room is left. The spool is the transfer account's: whatever lies there,
-//! looking at it costs no more than a few thousand entries.
+//! looking at it costs no more than a thousand entries.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::host::Host;
 use crate::outcome::Health;
 
 /// So many files and directories are looked at.
-const MAX_ENTRIES: usize = 4096;
+const MAX_ENTRIES: usize = 1024;
 /// A file system with fewer free inodes than one in so many is a warning, and with a tenth of that critical.
 const INODES: u64 = 20;
 
