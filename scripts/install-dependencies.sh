@@ -9,7 +9,8 @@
 set -eu
 
 packages="build-essential pkg-config libssl-dev openssh-server openssh-client openssl curl jq rsync \
-acl e2fsprogs iproute2 mount util-linux postgresql postgresql-contrib puppetserver puppet-agent"
+acl e2fsprogs iproute2 mount util-linux postgresql postgresql-contrib puppetserver puppet-agent \
+python3-prometheus-client"
 
 say() { printf 'dependencies: %s\n' "$*"; }
 

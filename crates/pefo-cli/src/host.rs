@@ -14,6 +14,9 @@
 //! STATE/public/paused.json                           pushes and applies rest, by the operator's word
 //! STATE/reign/*.json                                 changes of role, step by step, and what came of them
 //! STATE/reports/drill-TIME.json                      passive: what each drill found
+//! STATE/sizes/DATASET.json                           how large the newest full generation is
+//! STATE/alarms/DATASET.json                          hooks were told that a data set does not do well
+//! STATE/history/DAY.jsonl                            how each data set did, a line a minute
 //! STATE/locks, runs, work, exports
 //! ```
 
@@ -60,6 +63,13 @@ pub struct Delivered {
     pub state: Digest,
     /// When the peer's receiver said so.
     pub time: Timestamp,
+}
+
+/// How large a full generation is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct NotedSize {
+    position: Position,
+    bytes: u64,
 }
 
 impl Host {
@@ -149,6 +159,35 @@ impl Host {
             time: self.clock.now(),
         };
         self.store_json(&self.delivered_path(peer, dataset), &delivered, 0o600)
+    }
+
+    /// How large the newest full generation is that was made or accepted here, in bytes, as far as it was noted.
+    pub fn generation_bytes(&self, dataset: &DataSet) -> Option<u64> {
+        let noted: Option<NotedSize> = record::load(&self.record_path("sizes", dataset)).ok()?;
+        noted.map(|noted| noted.bytes)
+    }
+
+    /// Notes how large a full generation is. Nothing rests on it, so it need not outlive the power.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn note_generation_bytes(
+        &self,
+        dataset: &DataSet,
+        position: Position,
+        bytes: u64,
+    ) -> Result<()> {
+        let path = self.record_path("sizes", dataset);
+        let noted = NotedSize { position, bytes };
+        if matches!(record::load::<NotedSize>(&path), Ok(Some(known)) if known == noted) {
+            return Ok(());
+        }
+        let text = serde_json::to_vec(&noted)
+            .map_err(|error| Error::invalid(format!("write {}: {error}", path.display())))?;
+        self.disk
+            .create_dir_all(&self.state("sizes"), &Attributes::mode(0o700))?;
+        self.disk
+            .publish_cache(&path, &text, &Attributes::mode(0o600))
     }
 
     /// Whether `pefo init` was run here.
@@ -307,19 +346,7 @@ impl Host {
 
     /// The data sets that the configuration names.
     pub fn datasets(&self) -> Vec<DataSet> {
-        let mut datasets = vec![DataSet::Ca];
-        if self.config.classifier.is_some() {
-            datasets.push(DataSet::Classifier);
-        }
-        for name in self
-            .config
-            .database
-            .iter()
-            .flat_map(|database| &database.names)
-        {
-            datasets.push(DataSet::Database(name.clone()));
-        }
-        datasets
+        self.config.datasets()
     }
 }
 

@@ -11,19 +11,32 @@
 //! | [`host`] | this host: paths below the state directory, keys, role and reign, paired peers |
 //! | [`pipeline`] | active: snapshot → generation → transfer; passive: verify → plan → apply → ack |
 //! | [`reigns`] | who rules: promotion, demotion, switchover, fencing |
+//! | [`schedule`] | when each command runs |
+//! | [`alarms`] | hooks on failure and recovery |
+//! | [`bulletin`] | all who are told how this host does, after each run and as time passes |
+//! | [`history`] | how each data set did over time |
+//! | [`metrics`] | as Prometheus reads it |
+//! | [`original`], [`syslog`] | lines as the original module wrote them |
 //! | [`overview`] | what this host knows of itself and its peers, as a value |
 //! | [`commands`] | one module a command |
 //! | [`outcome`] | reports and exit codes |
 
+pub mod alarms;
 pub mod arguments;
+pub mod bulletin;
 pub mod commands;
 pub mod config;
+pub mod history;
 pub mod host;
 pub mod launcher;
+pub mod metrics;
+pub mod original;
 pub mod outcome;
 pub mod overview;
 pub mod pipeline;
 pub mod reigns;
+pub mod schedule;
+pub mod syslog;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -87,8 +100,10 @@ fn logging(arguments: &Arguments) {
     // Set once a process; a second call (tests) keeps the first.
     drop(match arguments.log_format {
         arguments::LogFormat::Json => builder.json().try_init(),
-        arguments::LogFormat::Text | arguments::LogFormat::PeFailover => {
-            builder.without_time().try_init()
+        arguments::LogFormat::Text => builder.without_time().try_init(),
+        arguments::LogFormat::PeFailover => {
+            original::log(outcome::original_script(arguments.command.name()), level)
+                .map_err(Into::into)
         }
     });
 }

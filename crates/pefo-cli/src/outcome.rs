@@ -5,7 +5,10 @@ use std::io::Write as _;
 use pefo_core::generation::DataSet;
 use pefo_core::run::Outcome;
 use pefo_core::{Error, ErrorKind};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+use crate::original::{self, Status};
 
 /// The documented exit codes.
 pub mod exit {
@@ -27,7 +30,8 @@ pub mod exit {
 
 /// What a monitoring plugin answers, the worst last: what is known to be wrong is not hidden by what
 /// cannot be told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Health {
     /// All is well.
     Ok,
@@ -267,23 +271,28 @@ impl Report {
         text
     }
 
-    /// The line that the original module's alerts match.
-    pub fn pe_failover_line(&self, command: &str) -> String {
-        let status = match (self.health, self.outcome) {
+    /// The word that the original module's lines have for how it ended.
+    pub fn status(&self) -> Status {
+        match self.health {
             // What a check found, not that it could be made.
-            (Some(Health::Critical | Health::Unknown), _) => "FAILURE",
-            (Some(Health::Warning), _) | (_, Outcome::Partial | Outcome::Locked) => "WARNING",
-            (_, Outcome::Ok | Outcome::Unchanged) => "SUCCESS",
-            _ => "FAILURE",
-        };
-        let what = self.errors.first().map_or_else(
+            Some(Health::Critical | Health::Unknown) => Status::Failure,
+            Some(Health::Warning) => Status::Warning,
+            Some(Health::Ok) | None => Status::of(self.outcome),
+        }
+    }
+
+    /// What ended it, or what was done, in one line.
+    pub fn line(&self) -> String {
+        self.errors.first().map_or_else(
             || self.text.lines().next().unwrap_or("done").to_owned(),
             |error| error.to_string().replace('\n', " "),
-        );
-        format!(
-            "PE_FAILOVER: {} ---> [{status}] {what}\n",
-            original_script(command)
         )
+    }
+
+    /// The line that the original module's alerts match.
+    pub fn pe_failover_line(&self, command: &str) -> String {
+        let line = original::line(original_script(command), self.status(), &self.line());
+        format!("{line}\n")
     }
 }
 

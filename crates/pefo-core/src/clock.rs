@@ -5,6 +5,7 @@
 //! first; how long something took, and how long it may take, is counted on the second.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -66,6 +67,18 @@ impl From<SystemTime> for Timestamp {
 impl From<Timestamp> for SystemTime {
     fn from(time: Timestamp) -> Self {
         time.0.into()
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        OffsetDateTime::parse(text, &Rfc3339)
+            .map(Self)
+            .map_err(|error| {
+                Error::invalid(format!("{text:?} is no time: {error}")).with_source(error)
+            })
     }
 }
 
@@ -175,6 +188,8 @@ mod tests {
         assert_eq!(time.to_string(), "2025-11-22T08:26:40Z");
         let json = serde_json::to_string(&time).unwrap();
         assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), time);
+        assert_eq!(time.to_string().parse::<Timestamp>().unwrap(), time);
+        assert!("yesterday".parse::<Timestamp>().is_err());
     }
 
     #[test]

@@ -55,10 +55,35 @@ impl Lock {
         }
     }
 
+    /// Whether somebody holds the lock at `path`, as the kernel tells it (proc_locks(5)); `None` where that
+    /// cannot be told. Nobody is disturbed by the question, as one who tried to take it would be.
+    pub fn is_held(path: &Path) -> Option<bool> {
+        use std::os::unix::fs::MetadataExt as _;
+        let inode = match std::fs::symlink_metadata(path) {
+            Ok(meta) => meta.ino(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Some(false),
+            Err(_) => return None,
+        };
+        let table = std::fs::read_to_string("/proc/locks").ok()?;
+        Some(table.lines().any(|line| is_flock_of(line, inode)))
+    }
+
     /// The lock file.
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Whether a line of the table is a lock that somebody has on the file `inode`. The device is not compared:
+/// where file systems are stacked, the table has another one than the file shows.
+fn is_flock_of(line: &str, inode: u64) -> bool {
+    // 1: FLOCK  ADVISORY  WRITE 4711 08:01:131090 0 EOF; one who waits has -> before the kind.
+    let mut words = line.split_ascii_whitespace().skip(1);
+    words.next() == Some("FLOCK")
+        && words.nth(3).is_some_and(|file| {
+            let number = file.rsplit(':').next();
+            number.and_then(|number| number.parse().ok()) == Some(inode)
+        })
 }
 
 #[cfg(test)]
@@ -71,7 +96,10 @@ mod tests {
         let path = dir.path().join("ca.lock");
         let lock = Lock::take(&path).unwrap();
         assert_eq!(Lock::take(&path).unwrap_err().kind(), ErrorKind::Locked);
+        assert_eq!(Lock::is_held(&path), Some(true));
         drop(lock);
+        assert_eq!(Lock::is_held(&path), Some(false));
+        assert_eq!(Lock::is_held(&dir.path().join("never")), Some(false));
         Lock::take(&path).unwrap();
     }
 

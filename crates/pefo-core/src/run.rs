@@ -3,6 +3,8 @@
 //! One JSON file a run, below a directory of root's, named so that names sort by time. The newest
 //! success and the newest failure of each (command, data set) survive pruning.
 
+mod listing;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -12,6 +14,8 @@ use crate::clock::Timestamp;
 use crate::disk::{Attributes, Disk, read_capped};
 use crate::error::{Error, Result};
 use crate::generation::{DataSet, Position};
+
+pub use listing::{Run, Runs};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +43,32 @@ impl Outcome {
     pub const fn is_success(self) -> bool {
         matches!(self, Self::Ok | Self::Unchanged)
     }
+
+    /// As it is written down.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Unchanged => "unchanged",
+            Self::Partial => "partial",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Locked => "locked",
+            Self::Fenced => "fenced",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        let all = [
+            Self::Ok,
+            Self::Unchanged,
+            Self::Partial,
+            Self::Refused,
+            Self::Failed,
+            Self::Locked,
+            Self::Fenced,
+        ];
+        all.into_iter().find(|outcome| outcome.word() == word)
+    }
 }
 
 /// What one run did.
@@ -60,12 +90,17 @@ pub struct RunRecord {
     pub outcome: Outcome,
     /// What went wrong, as shown to the operator.
     pub error: Option<String>,
+    /// The rule that refused, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
     /// Rules overruled by `--accept`.
     pub accepted: BTreeSet<String>,
 }
 
 /// How many records are kept besides each command's newest success and failure.
 pub const KEEP: usize = 1000;
+/// The largest record.
+const MAX_BYTES: u64 = 1 << 20;
 
 impl RunRecord {
     /// Stores it below `dir` and prunes what is old.
@@ -80,13 +115,13 @@ impl RunRecord {
         // One run may leave several records within a second; names sort by time all the same.
         let nanos = self.began.since(whole).subsec_nanos();
         let dataset = self.dataset.as_ref().map(DataSet::dir_name);
-        let mut name = format!(
-            "{stamp}.{nanos:09}-{}-{}-{}.json",
-            self.command.replace(' ', "-"),
-            dataset.unwrap_or_default(),
-            std::process::id()
+        let name = format!(
+            "{stamp}.{nanos:09}-{}-{}-{}-{}.json",
+            listing::plain(&self.command),
+            listing::plain(&dataset.unwrap_or_default()),
+            std::process::id(),
+            self.outcome.word()
         );
-        name.retain(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'));
         disk.publish(&dir.join(name), &bytes, &Attributes::mode(0o600))?;
         prune(disk, dir)
     }
@@ -97,7 +132,7 @@ impl RunRecord {
     /// `Io`, where the directory cannot be listed.
     pub fn load_all(dir: &Path) -> Result<Vec<Self>> {
         let records = names(dir)?.into_iter().filter_map(|name| {
-            let bytes = read_capped(&dir.join(name), 1 << 20).ok()?;
+            let bytes = read_capped(&dir.join(name), MAX_BYTES).ok()?;
             serde_json::from_slice(&bytes).ok()
         });
         Ok(records.collect())
@@ -133,7 +168,7 @@ fn prune(disk: &Disk, dir: &Path) -> Result<()> {
     let mut newest: BTreeSet<(String, Option<DataSet>, bool)> = BTreeSet::new();
     for (age, name) in names.iter().rev().enumerate() {
         let path = dir.join(name);
-        let record = read_capped(&path, 1 << 20)
+        let record = read_capped(&path, MAX_BYTES)
             .ok()
             .and_then(|bytes| serde_json::from_slice::<RunRecord>(&bytes).ok());
         let first_of_its_kind = record.is_some_and(|record| {
@@ -150,7 +185,7 @@ fn prune(disk: &Disk, dir: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn record(second: i64, command: &str, outcome: Outcome) -> RunRecord {
+    pub(super) fn record(second: i64, command: &str, outcome: Outcome) -> RunRecord {
         let time = Timestamp::from_unix_seconds(1_763_800_000 + second).unwrap();
         RunRecord {
             format: 1,
@@ -161,6 +196,7 @@ mod tests {
             ended: time,
             outcome,
             error: None,
+            rule: None,
             accepted: BTreeSet::new(),
         }
     }

@@ -2,6 +2,7 @@
 //! original's operator does by hand when the one is to take over from the other.
 
 use std::cell::Cell;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -263,6 +264,28 @@ impl Whole {
             dump(active, "a"),
             dump(passive, "b"),
         ))
+    }
+
+    /// Where the passive keeps the records of its runs.
+    pub(crate) fn passive_runs(&self) -> PathBuf {
+        self.sites[1].master.state().join("runs")
+    }
+
+    /// What a site asks that has no more than a plugin for the age of files: of each data set the file that changes
+    /// last, in milliseconds.
+    pub(crate) fn file_ages(&self, plugin: &Path) -> Result<f64> {
+        let passive = &self.sites[1].master;
+        let files = [
+            passive.cadir().join("inventory.txt"),
+            passive.state().join("accepted/nc.json"),
+            passive.state().join("accepted/db-pe-rbac.json"),
+        ];
+        let one = |file: &PathBuf| {
+            let (plugin, file) = (shell_word(plugin), shell_word(file));
+            format!("{plugin} -w 86400 -c 172800 -W 1 -C 1 -f {file}")
+        };
+        let all: Vec<String> = files.iter().map(one).collect();
+        self.shell(&all.join(" && "))
     }
 
     fn shell(&self, line: &str) -> Result<f64> {

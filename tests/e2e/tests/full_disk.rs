@@ -52,13 +52,13 @@ fn a_spool_that_cannot_be_written_is_told_on_the_active_and_the_next_push_succee
 }
 
 /// A small file system mounted on a directory, unmounted on drop.
-struct Small {
+pub(crate) struct Small {
     at: PathBuf,
 }
 
 impl Small {
     /// Hides what `at` holds until it is dropped; owner and mode stay.
-    fn mount(at: &Path, kib: u32) -> Option<Self> {
+    pub(crate) fn mount(at: &Path, kib: u32) -> Option<Self> {
         use std::os::unix::fs::MetadataExt as _;
         let meta = std::fs::metadata(at).unwrap();
         let options = format!(

@@ -10,6 +10,7 @@ mod evidence;
 mod pair;
 mod rolled_back;
 
+mod alerts;
 mod bad_input;
 mod ca;
 mod classifier;

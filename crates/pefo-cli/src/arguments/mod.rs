@@ -223,7 +223,11 @@ pub enum Command {
         dry_run: DryRun,
     },
     /// Role, reign and the age of each data set, from local state only.
-    Status,
+    Status {
+        /// As Prometheus reads it, instead; the exit code is 0 then.
+        #[arg(long, conflicts_with = "json")]
+        metrics: bool,
+    },
     /// Times at which the commands run.
     #[command(subcommand)]
     Schedule(Schedule),

@@ -47,7 +47,7 @@ impl Command {
             Command::Fence => "fence",
             Command::Pause { .. } => "pause",
             Command::Resume { .. } => "resume",
-            Command::Status => "status",
+            Command::Status { .. } => "status",
             Command::Schedule(_) => "schedule print",
             Command::Receive => "receive",
         }

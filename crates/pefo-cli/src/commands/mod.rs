@@ -21,11 +21,14 @@ use pefo_core::run::RunRecord;
 use pefo_core::{Error, ErrorKind, Result};
 
 use crate::arguments::{Arguments, Ca, Change, Command, Config, Db, Init, LogFormat, Nc, Schedule};
+use crate::bulletin;
 use crate::host::Host;
-use crate::outcome::Report;
+use crate::original;
+use crate::outcome::{Report, original_script};
 use crate::pipeline;
 use crate::pipeline::push::{KeyTravels, PushOptions};
 use crate::reigns;
+use crate::syslog;
 
 /// Runs the command, says what happened, gives the exit code.
 pub fn run(arguments: &Arguments) -> ExitCode {
@@ -67,7 +70,7 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
             init::unpair(&host, certname, dry_run.dry_run)
         }
         Command::Check => Ok(check::run(&host)),
-        Command::Status => Ok(status::run(&host)),
+        Command::Status { metrics } => Ok(status::run(&host, *metrics)),
         Command::Schedule(Schedule::Print { format }) => schedule::print(&host, *format),
         Command::Ca(Ca::Diff) => ca::diff(&host),
         Command::Ca(Ca::Watch { in_place }) => {
@@ -325,10 +328,17 @@ fn recorded(
         ended: host.clock.now(),
         outcome: report.outcome,
         error: report.errors.first().map(ToString::to_string),
+        rule: report
+            .errors
+            .first()
+            .and_then(|error| error.rule().map(str::to_owned)),
         accepted: change.accept.iter().cloned().collect::<BTreeSet<_>>(),
     };
     if let Err(error) = record.store(&host.disk, &host.state("runs")) {
         report = report.partial(vec![error.context("the run was not recorded")]);
     }
+    let line = original::line(original_script(command), report.status(), &report.line());
+    syslog::send(host, report.status(), &line);
+    bulletin::publish(host);
     report
 }

@@ -12,12 +12,16 @@ mod schedule;
 mod services;
 mod site;
 mod size;
+mod span;
+mod status;
+mod telling;
 mod transport;
 mod unknown;
 
 use std::path::Path;
 
 use pefo_core::disk::read_capped;
+use pefo_core::generation::DataSet;
 use pefo_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
@@ -27,10 +31,13 @@ pub use classifier::Classifier;
 pub use database::{Database, DatabaseTls};
 pub use facts::{Facts, FactsFile, FactsFormat};
 pub use puppetdb::PuppetDb;
-pub use schedule::Schedule;
+pub use schedule::{Drill, Schedule};
 pub use services::{ServiceManager, Services};
 pub use site::Site;
 pub use size::Size;
+pub use span::Span;
+pub use status::{Lag, Status};
+pub use telling::{Hooks, Log, Metrics};
 pub use transport::{Compression, Peer, Transport};
 
 /// The commented example: also the list of all known keys.
@@ -66,9 +73,18 @@ pub struct Config {
     /// How much is kept.
     #[serde(default)]
     pub retention: Retention,
+    /// From when on something is amiss.
+    #[serde(default)]
+    pub status: Status,
     /// Programs that are told what happens.
     #[serde(default)]
     pub hooks: Hooks,
+    /// What Prometheus reads.
+    #[serde(default)]
+    pub metrics: Metrics,
+    /// The system's log.
+    #[serde(default)]
+    pub log: Log,
     /// The original module's facts.
     #[serde(default)]
     pub facts: Facts,
@@ -83,20 +99,17 @@ pub struct Config {
 pub struct Retention {
     /// Generations of each data set.
     pub generations: usize,
+    /// Days for which it is known how each data set did.
+    pub history_days: u16,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { generations: 5 }
+        Self {
+            generations: 5,
+            history_days: 30,
+        }
     }
-}
-
-/// `[hooks]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Hooks {
-    /// A program with its arguments, run when this host's role has changed or its reign has ended.
-    pub role_changed: Vec<String>,
 }
 
 impl Config {
@@ -134,10 +147,25 @@ impl Config {
         Ok(config)
     }
 
+    /// The data sets that it names.
+    pub fn datasets(&self) -> Vec<DataSet> {
+        let mut datasets = vec![DataSet::Ca];
+        if self.classifier.is_some() {
+            datasets.push(DataSet::Classifier);
+        }
+        let names = self.database.iter().flat_map(|database| &database.names);
+        datasets.extend(names.cloned().map(DataSet::Database));
+        datasets
+    }
+
     fn validate(&self) -> Result<()> {
         self.site.validate()?;
         self.schedule.validate()?;
         self.services.validate()?;
+        self.status.validate()?;
+        self.hooks.validate()?;
+        self.metrics.validate()?;
+        self.log.validate()?;
         if let Some(classifier) = &self.classifier {
             classifier.validate()?;
         }

@@ -36,6 +36,11 @@ fn the_example_names_every_key_and_shows_the_defaults() {
     let minimal = Config::parse("[site]\ncertname = \"puppet-a.example.com\"").unwrap();
     assert_eq!(full.schedule, minimal.schedule);
     assert_eq!(full.retention, minimal.retention);
+    assert_eq!(
+        (full.status.warn_free, full.status.critical_free),
+        (minimal.status.warn_free, minimal.status.critical_free)
+    );
+    assert_eq!(full.status.warn_skew, minimal.status.warn_skew);
     assert_eq!(full.site.state_dir, minimal.site.state_dir);
     assert_eq!(full.site.spool_dir, minimal.site.spool_dir);
     assert_eq!(
@@ -152,6 +157,34 @@ fn a_wrong_value_is_named_with_its_line() {
         (
             "[site]\ncertname = \"a.lab\"\n[puppetdb]\nurl = \"http://db.lab:8080\"",
             "puppetdb.url: PuppetDB's URL \"http://db.lab:8080\": plain http is for this very host only",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[status]\nca = { warn_lag = \"5 minutes\" }",
+            "is no span of time",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[status]\nca = { warn_lag = \"1 h\", critical_lag = \"5 min\" }",
+            "status.ca: critical_lag = \"5 min\" would come before warn_lag = \"1 h\"",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[status]\nwarn_free = \"1 MiB\"",
+            "status.critical_free = \"256 MiB\" would come before",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[hooks]\nfailed = [\"\"]",
+            "hooks.failed names no program",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[metrics]\ntextfile = \"pefo.prom\"",
+            "metrics.textfile = \"pefo.prom\" is not an absolute path",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[metrics]\ntextfile = \"/var/pefo.txt\"",
+            "does not end in .prom",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[log]\nsyslog = \"log\"",
+            "log.syslog = \"log\" is not an absolute path",
         ),
         ("[site", "line 1"),
     ] {

@@ -211,6 +211,8 @@ pub fn round(
         .newest()
         .accepted(applied_before)
         .store(&host.disk, &ledger)?;
+    let full = received.full();
+    host.note_generation_bytes(dataset, full.position(), full.manifest().stored_bytes())?;
     let applied = match returned::settle(host, dataset, &received).and_then(|()| act(&received)) {
         Ok(applied) => applied,
         Err(error) => {

@@ -260,6 +260,11 @@ impl Push<'_> {
         if errors.is_empty() {
             Kept::of(self.host, self.dataset).clear();
         }
+        if given_out {
+            let bytes = outgoing.manifest.stored_bytes();
+            self.host
+                .note_generation_bytes(self.dataset, position, bytes)?;
+        }
         let details = json!({
             "generation": given_out.then(|| position.to_string()),
             "summary": summary,

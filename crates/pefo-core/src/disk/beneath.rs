@@ -30,7 +30,7 @@ pub enum EntryKind {
 /// A directory handle below which files are opened, never outside.
 #[derive(Debug)]
 pub struct Beneath {
-    handle: OwnedFd,
+    pub(super) handle: OwnedFd,
     path: PathBuf,
 }
 
@@ -124,6 +124,23 @@ impl Beneath {
     /// # Errors
     /// `Io`, or `Refused` (`spool-entries`) where there are more.
     pub fn entries(&self, max_entries: usize) -> Result<Vec<(RelPath, EntryKind)>> {
+        let (mut entries, is_whole) = self.some_entries(max_entries)?;
+        if !is_whole {
+            let message = format!(
+                "{} holds more than {max_entries} entries",
+                self.path.display()
+            );
+            return Err(Error::refused("spool-entries", message));
+        }
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(entries)
+    }
+
+    /// The first `max_entries` entries in the kernel's order, and whether these are all.
+    pub(super) fn some_entries(
+        &self,
+        max_entries: usize,
+    ) -> Result<(Vec<(RelPath, EntryKind)>, bool)> {
         let fail = |error: Errno| Error::io("list", &self.path, error.into());
         let mut entries = Vec::new();
         let mut seen = 0_usize;
@@ -136,11 +153,7 @@ impl Beneath {
             };
             seen += 1;
             if seen > max_entries {
-                let message = format!(
-                    "{} holds more than {max_entries} entries",
-                    self.path.display()
-                );
-                return Err(Error::refused("spool-entries", message));
+                return Ok((entries, false));
             }
             let kind = match entry.file_type() {
                 FileType::RegularFile => EntryKind::File,
@@ -151,8 +164,7 @@ impl Beneath {
                 entries.push((path, kind));
             }
         }
-        entries.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(entries)
+        Ok((entries, true))
     }
 }
 

@@ -27,6 +27,7 @@ mod file;
 mod free;
 pub mod power;
 mod rooted;
+mod usage;
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -39,8 +40,9 @@ use std::time::SystemTime;
 
 pub use beneath::{Beneath, EntryKind};
 pub use file::NewFile;
-pub use free::free_bytes;
+pub use free::{Room, free_bytes, room};
 pub use rooted::{Rooted, Standing};
+pub use usage::Usage;
 
 use crate::error::{Error, ErrorKind, Result};
 

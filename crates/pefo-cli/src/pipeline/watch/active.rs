@@ -50,7 +50,7 @@ pub(super) fn run(host: &Host) -> Result<Report> {
     let _lock = host.lock("push-ca")?;
     // What a push had kept is overtaken: the watch begins with what each peer has.
     Kept::of(host, &DataSet::Ca).clear();
-    let mut course = Course::of_ca();
+    let mut course = Course::of_ca(Role::Active);
     let mut has_watched = false;
     loop {
         let ended = watch(&active, &mut course, &mut has_watched);

@@ -47,7 +47,7 @@ impl Line<'_> {
     /// Until it is over.
     pub(super) fn run(&self) {
         let mut known = Known::new(self.peer.certname.clone(), self.begins.1);
-        let course = RefCell::new(Course::of_ca());
+        let course = RefCell::new(Course::of_ca(Role::Active));
         let purpose = Purpose::of(&DataSet::Ca);
         let dial = || {
             let dialled = session::connect_until(

@@ -29,8 +29,10 @@ use pefo_core::{Error, ErrorKind, Result};
 
 use super::apply::stamps;
 use super::requests;
+use crate::bulletin;
 use crate::host::Host;
-use crate::outcome::{Report, outcome_of};
+use crate::original::{self, Status};
+use crate::outcome::{Report, original_script, outcome_of};
 use crate::reigns::{look, pause};
 
 pub use active::{Active, Feed};
@@ -53,7 +55,7 @@ const CHANGING: Duration = Duration::from_millis(50);
 /// `Locked` where another run does this host's part; `Fenced` once its reign has ended; what makes going on
 /// pointless.
 pub fn run(host: &Host) -> Result<Report> {
-    parts(host, |role| one(host, role))
+    bulletin::while_in(host, || parts(host, |role| one(host, role)))
 }
 
 /// Watches all there is to watch until it is stopped: the CA, and the classifier where one is
@@ -62,18 +64,20 @@ pub fn run(host: &Host) -> Result<Report> {
 /// # Errors
 /// As [`run`].
 pub fn run_all(host: &Host) -> Result<Report> {
-    parts(host, |role| {
-        let cancel = Cancel::new();
-        std::thread::scope(|scope| {
-            if let Some(settings) = &host.config.classifier {
-                let poll = Duration::from_secs(settings.poll_seconds.into());
-                let cancel = &cancel;
-                scope.spawn(move || classifier::run(host, role, poll, cancel));
-            }
-            let ended = one(host, role);
-            cancel.cancel();
-            ended
-        })
+    bulletin::while_in(host, || parts(host, |role| both(host, role)))
+}
+
+fn both(host: &Host, role: Role) -> Result<Report> {
+    let cancel = Cancel::new();
+    std::thread::scope(|scope| {
+        if let Some(settings) = &host.config.classifier {
+            let poll = Duration::from_secs(settings.poll_seconds.into());
+            let cancel = &cancel;
+            scope.spawn(move || classifier::run(host, role, poll, cancel));
+        }
+        let ended = one(host, role);
+        cancel.cancel();
+        ended
     })
 }
 
@@ -125,11 +129,37 @@ fn until_it_may_go_on(host: &Host) -> Result<()> {
     }
 }
 
-/// Leaves a run record where how it goes has changed: thousands of events are not thousands of runs.
+/// Leaves a run record where how it goes has changed, and tells it: thousands of events are not thousands of runs.
 struct Course {
     command: &'static str,
+    /// The original module's script that did this.
+    script: &'static str,
     dataset: DataSet,
-    last: Option<(Outcome, Option<String>)>,
+    last: Option<Ended>,
+}
+
+/// How it goes.
+#[derive(Clone, PartialEq, Eq)]
+struct Ended {
+    outcome: Outcome,
+    error: Option<String>,
+    rule: Option<String>,
+}
+
+impl Ended {
+    const WELL: Self = Self {
+        outcome: Outcome::Ok,
+        error: None,
+        rule: None,
+    };
+
+    fn by(error: &Error) -> Self {
+        Self {
+            outcome: outcome_of(error.kind()),
+            error: Some(error.to_string()),
+            rule: error.rule().map(str::to_owned),
+        }
+    }
 }
 
 impl Course {
@@ -137,43 +167,44 @@ impl Course {
     fn of(command: &'static str, dataset: DataSet) -> Self {
         Self {
             command,
+            script: original_script(command),
             dataset,
             last: None,
         }
     }
 
     /// Of the CA's watch.
-    fn of_ca() -> Self {
-        Self::of("ca watch", DataSet::Ca)
+    fn of_ca(role: Role) -> Self {
+        let instead_of = match role {
+            Role::Active => "ca push",
+            Role::Passive => "ca apply",
+        };
+        Self {
+            script: original_script(instead_of),
+            ..Self::of("ca watch", DataSet::Ca)
+        }
     }
 
     /// Notes that it goes well again, where it did not.
     fn goes_on(&mut self, host: &Host) {
-        if matches!(&self.last, Some((_, Some(_)))) {
+        if self.last.as_ref().is_some_and(|last| *last != Ended::WELL) {
             self.note(host, None, None);
         }
     }
 
     fn note(&mut self, host: &Host, position: Option<Position>, error: Option<&Error>) {
-        let outcome = error.map_or(Outcome::Ok, |error| outcome_of(error.kind()));
-        let course = (outcome, error.map(ToString::to_string));
-        if self.last.as_ref() != Some(&course) {
-            self.record(host, host.clock.now(), position, course);
+        let ended = error.map_or(Ended::WELL, Ended::by);
+        if self.last.as_ref() != Some(&ended) {
+            self.record(host, host.clock.now(), position, ended);
         }
     }
 
     /// Notes a run that did something and went well.
     fn ran(&mut self, host: &Host, began: Timestamp, position: Option<Position>) {
-        self.record(host, began, position, (Outcome::Ok, None));
+        self.record(host, began, position, Ended::WELL);
     }
 
-    fn record(
-        &mut self,
-        host: &Host,
-        began: Timestamp,
-        position: Option<Position>,
-        (outcome, error): (Outcome, Option<String>),
-    ) {
+    fn record(&mut self, host: &Host, began: Timestamp, position: Option<Position>, ended: Ended) {
         let record = RunRecord {
             format: 1,
             command: self.command.to_owned(),
@@ -181,13 +212,27 @@ impl Course {
             position,
             began,
             ended: host.clock.now(),
-            outcome,
-            error: error.clone(),
+            outcome: ended.outcome,
+            error: ended.error.clone(),
+            rule: ended.rule.clone(),
             accepted: std::collections::BTreeSet::new(),
         };
         if let Err(error) = record.store(&host.disk, &host.state("runs")) {
             tracing::warn!(%error, "how the watch goes was not recorded");
         }
-        self.last = Some((outcome, error));
+        self.tell(host, position, &ended);
+        self.last = Some(ended);
+    }
+
+    fn tell(&self, host: &Host, position: Option<Position>, ended: &Ended) {
+        let dataset = &self.dataset;
+        let was_bad = self.last.as_ref().is_some_and(|it| *it != Ended::WELL);
+        let what = match (&ended.error, position) {
+            (Some(error), _) => format!("{dataset}: {error}"),
+            (None, _) if was_bad => format!("{dataset}: goes well again"),
+            (None, Some(position)) => format!("{dataset}: in step at {position}"),
+            (None, None) => format!("{dataset}: goes well"),
+        };
+        original::tell(host, self.script, Status::of(ended.outcome), &what);
     }
 }

@@ -9,6 +9,7 @@ use pefo_core::disk::Beneath;
 use pefo_core::generation::spool::{self, Form};
 use pefo_core::generation::{Accepted, DataSet, Position, Verified};
 use pefo_core::heartbeat::Heartbeat;
+use pefo_core::reign::Role;
 use pefo_core::{Error, Result};
 
 use super::arrivals::{Arrivals, Came, Kind};
@@ -100,7 +101,7 @@ impl<'a> Follower<'a> {
             problem: None,
             stuck: None,
             compared: None,
-            course: Course::of_ca(),
+            course: Course::of_ca(Role::Passive),
         }
     }
 
