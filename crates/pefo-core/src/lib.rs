@@ -16,6 +16,7 @@
 //! | [`keys`], [`sealing`], [`document`] | Ed25519 signatures, sealed payloads, signed documents |
 //! | [`reign`], [`pairing`] | who reigns, and how two masters come to know each other |
 //! | [`generation`] | manifests, full and batch generations, and `Verified` |
+//! | [`files`] | the few files that a spare needs: which, sealed, planned, put in place |
 //! | [`ack`], [`heartbeat`], [`run`] | what the passive proves, what the active says, what a run did |
 //! | [`request`] | what the active asks of the passive's root, and its answer |
 //!
@@ -30,6 +31,7 @@ pub mod digest_cache;
 pub mod disk;
 pub mod document;
 pub mod error;
+pub mod files;
 pub mod generation;
 pub mod heartbeat;
 pub mod keys;
