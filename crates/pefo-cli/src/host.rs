@@ -13,6 +13,7 @@
 //! STATE/accepted/DATASET.json, store/DATASET/…       passive: what was accepted, and root's own copy
 //! STATE/public/paused.json                           pushes and applies rest, by the operator's word
 //! STATE/reign/*.json                                 changes of role, step by step, and what came of them
+//! STATE/backups/…                                    passive: what an import or a file replaced
 //! STATE/reports/drill-TIME.json                      passive: what each drill found
 //! STATE/sizes/DATASET.json                           how large the newest full generation is
 //! STATE/alarms/DATASET.json                          hooks were told that a data set does not do well

@@ -144,6 +144,15 @@ pub fn group_id(launcher: &dyn Launcher, name: &str) -> Result<Option<u32>> {
     Ok(getent(launcher, "group", name)?.and_then(|fields| fields.get(2)?.parse().ok()))
 }
 
+/// The name of a user (`passwd`) or a group (`group`) with this number.
+///
+/// # Errors
+/// As [`account`].
+pub fn name_of(launcher: &dyn Launcher, database: &str, id: u32) -> Result<Option<String>> {
+    let fields = getent(launcher, database, &id.to_string())?;
+    Ok(fields.and_then(|fields| fields.into_iter().next()))
+}
+
 fn getent(launcher: &dyn Launcher, database: &str, name: &str) -> Result<Option<Vec<String>>> {
     let invocation = Invocation::new("getent")
         .arg(database)

@@ -22,7 +22,7 @@ pub(crate) const NAME: &str = "pe-rbac";
 
 /// Every command that is not hidden, a command line that it accepts, what its help must mention, and
 /// whether it changes state.
-const COMMANDS: [(&str, &str, &str, bool); 40] = [
+const COMMANDS: [(&str, &str, &str, bool); 44] = [
     ("init active", "", "pairing line for the passive", true),
     ("init passive", "--join LINE", "passive of an active", true),
     ("check", "", "can do its part", false),
@@ -54,6 +54,10 @@ const COMMANDS: [(&str, &str, &str, bool); 40] = [
     ("db drill", "", "into scratch", true),
     ("db verify", "", "each table that differs", false),
     ("db list", "", "server's databases", false),
+    ("files push", "", "to every peer", true),
+    ("files diff", "", "would change", false),
+    ("files apply", "", "put its files in place", true),
+    ("files verify", "", "each that differs", false),
     ("push", "", "every peer", true),
     ("apply", "", "verify and apply", true),
     ("verify", "", "would serve the same", false),
@@ -71,7 +75,7 @@ const COMMANDS: [(&str, &str, &str, bool); 40] = [
 ];
 
 /// The active's commands that the passive refuses, and the other way round.
-const ACTIVES: [&str; 10] = [
+const ACTIVES: [&str; 11] = [
     "init active",
     "ca push",
     "ca merge",
@@ -79,17 +83,19 @@ const ACTIVES: [&str; 10] = [
     "nc push",
     "db dump",
     "db push",
+    "files push",
     "push",
     "demote",
     "switchover",
 ];
-const PASSIVES: [&str; 9] = [
+const PASSIVES: [&str; 10] = [
     "ca apply",
     "nc restore",
     "nc rollback",
     "db restore",
     "db rollback",
     "db drill",
+    "files apply",
     "apply",
     "drill",
     "promote",
@@ -269,6 +275,7 @@ fn the_help_reads_as_people_know_it() {
       ca          The certificate authority's directory
       nc          The node classifier
       db          PostgreSQL databases
+      files       The few files that a spare needs and no other data set carries
       push        On the active: push data sets to every peer; all that are configured where none is
                   named
       apply       On the passive: verify and apply what was received; all that are configured where none

@@ -17,6 +17,7 @@ mod classifier;
 mod commands;
 mod crash;
 mod database;
+mod files;
 mod full_disk;
 mod network;
 mod pairing;

@@ -95,7 +95,7 @@ pub(crate) fn as_transfer(script: &str) {
 
 /// Those of `paths` that the transfer account can read, tried one by one: it needs not be able to list
 /// a directory to know a name in it.
-fn readable(paths: &[PathBuf]) -> Vec<PathBuf> {
+pub(crate) fn readable(paths: &[PathBuf]) -> Vec<PathBuf> {
     let mut child = account()
         .command("/bin/sh")
         .args(["-c", "while IFS= read -r path; do if [ -f \"$path\" ] && head -c 1 \"$path\" >/dev/null 2>&1; then echo \"$path\"; fi; done"])
@@ -139,7 +139,7 @@ fn secrets_in(paths: &[PathBuf]) -> Vec<(PathBuf, &'static str)> {
 }
 
 /// Every file of a master's: its own directory and its sshd's.
-fn all_files(master: &Master) -> Vec<PathBuf> {
+pub(crate) fn all_files(master: &Master) -> Vec<PathBuf> {
     let mut paths = files(master.directory());
     paths.extend(files(master.sshd().directory()));
     paths

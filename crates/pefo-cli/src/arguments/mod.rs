@@ -3,6 +3,7 @@
 mod ca;
 mod classifier;
 mod database;
+mod files;
 mod name;
 mod pairing;
 mod schedule;
@@ -16,6 +17,7 @@ use pefo_core::generation::DataSet;
 pub use ca::Ca;
 pub use classifier::Nc;
 pub use database::Db;
+pub use files::Files;
 pub use pairing::{Init, InitOptions};
 pub use schedule::{Schedule, ScheduleFormat};
 
@@ -119,9 +121,12 @@ pub enum Command {
     /// PostgreSQL databases.
     #[command(subcommand)]
     Db(Db),
+    /// The few files that a spare needs and no other data set carries.
+    #[command(subcommand)]
+    Files(Files),
     /// On the active: push data sets to every peer; all that are configured where none is named.
     Push {
-        /// ca, nc, db:NAME
+        /// ca, nc, files, db:NAME
         datasets: Vec<DataSet>,
         /// Dry run and overruled gates.
         #[command(flatten)]
@@ -129,7 +134,7 @@ pub enum Command {
     },
     /// On the passive: verify and apply what was received; all that are configured where none is named.
     Apply {
-        /// ca, nc, db:NAME
+        /// ca, nc, files, db:NAME
         datasets: Vec<DataSet>,
         /// Dry run and overruled gates.
         #[command(flatten)]
@@ -170,7 +175,7 @@ pub enum Command {
         /// Reign in an epoch above this one: where two masters claim the same, or a newer one is lost for good.
         #[arg(long, value_name = "N")]
         epoch_above: Option<u64>,
-        /// Leave this data set as it was last applied (ca, nc, db:NAME). May be given more than once.
+        /// Leave this data set as it was last applied (ca, nc, files, db:NAME). May be given more than once.
         #[arg(long, value_name = "DATASET")]
         leave: Vec<DataSet>,
         /// Take a promotion back that was broken off before the CA was signed for it.

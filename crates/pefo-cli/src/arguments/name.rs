@@ -1,6 +1,6 @@
 //! What each command is called.
 
-use super::{Ca, Command, Config, Db, Init, Nc};
+use super::{Ca, Command, Config, Db, Files, Init, Nc};
 
 impl Command {
     /// The command's words, as reports and records name it.
@@ -36,6 +36,10 @@ impl Command {
             Command::Db(Db::List) => "db list",
             Command::Db(Db::Stage) => "db stage",
             Command::Db(Db::Tied { .. }) => "db tied",
+            Command::Files(Files::Push { .. }) => "files push",
+            Command::Files(Files::Diff) => "files diff",
+            Command::Files(Files::Apply { .. }) => "files apply",
+            Command::Files(Files::Verify) => "files verify",
             Command::Push { .. } => "push",
             Command::Apply { .. } => "apply",
             Command::Run { .. } => "run",

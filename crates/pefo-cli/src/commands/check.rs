@@ -3,6 +3,7 @@
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
+use pefo_core::generation::{Accepted, DataSet};
 use pefo_core::launch::Invocation;
 use pefo_core::reign::Role;
 use pefo_core::{Error, ErrorKind, Result};
@@ -63,6 +64,9 @@ pub(super) fn run(host: &Host) -> Report {
     );
     if host.config.classifier.is_some() {
         add("classifier", Health::Critical, classifier(host));
+    }
+    if host.config.files.is_some() {
+        add("files", Health::Warning, files(host, role));
     }
     if host.config.database.is_some() {
         add("database", Health::Critical, database(host));
@@ -299,6 +303,35 @@ fn classifier(host: &Host) -> Result<String> {
     let client = pipeline::nc::client(host)?;
     let tree = pipeline::block_on(client.groups())?;
     Ok(format!("{}: {} groups", client.url(), tree.len()))
+}
+
+/// What is listed is there; on the passive once something was applied.
+fn files(host: &Host, role: Option<Role>) -> Result<String> {
+    let (preset, list) = pipeline::files::list(host)?;
+    let (told, missing) = if role == Some(Role::Active) {
+        let snapshot = pipeline::files::read(host)?;
+        let index = snapshot.bundle.index();
+        let told = format!("{} files, {} bytes", index.files.len(), index.bytes());
+        (told, snapshot.missing)
+    } else {
+        let accepted = Accepted::load(&host.record_path("accepted", &DataSet::Files))?;
+        if accepted.is_none_or(|accepted| accepted.applied.is_none()) {
+            return Ok(format!("preset {}: nothing was applied yet", preset.name()));
+        }
+        let missing = pipeline::files::missing(&list);
+        (
+            format!("{} paths are listed", list.entries().len()),
+            missing,
+        )
+    };
+    if missing.is_empty() {
+        return Ok(format!("preset {}: {told}", preset.name()));
+    }
+    let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    Err(bad(
+        format!("wanted and not there: {}", missing.join(", ")),
+        "where this site needs none of it, name it in files.exclude",
+    ))
 }
 
 fn database(host: &Host) -> Result<String> {

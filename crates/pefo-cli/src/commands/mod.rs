@@ -4,6 +4,7 @@ mod ca;
 mod check;
 mod config;
 mod db;
+mod files;
 mod init;
 mod nc;
 mod receive;
@@ -20,7 +21,9 @@ use pefo_core::generation::DataSet;
 use pefo_core::run::RunRecord;
 use pefo_core::{Error, ErrorKind, Result};
 
-use crate::arguments::{Arguments, Ca, Change, Command, Config, Db, Init, LogFormat, Nc, Schedule};
+use crate::arguments::{
+    Arguments, Ca, Change, Command, Config, Db, Files, Init, LogFormat, Nc, Schedule,
+};
 use crate::bulletin;
 use crate::host::Host;
 use crate::original;
@@ -179,6 +182,18 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
         Command::Db(Db::Verify { names }) => Ok(db::verify(&host, names)),
         Command::Db(Db::Restore { names, change }) => {
             apply(&host, command, &databases(&host, names)?, change)
+        }
+        Command::Files(Files::Push { change }) => push(
+            &host,
+            command,
+            &[DataSet::Files],
+            change,
+            PushOptions::default(),
+        ),
+        Command::Files(Files::Diff) => files::diff(&host),
+        Command::Files(Files::Apply { change }) => apply(&host, command, &[DataSet::Files], change),
+        Command::Files(Files::Verify) => {
+            Ok(pipeline::files::verify(&host).unwrap_or_else(Report::unknown))
         }
         Command::Push { datasets, change } => push(
             &host,

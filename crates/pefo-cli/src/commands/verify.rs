@@ -24,15 +24,15 @@ pub(super) fn run(host: &Host, timeout: u64) -> Report {
             (DataSet::Ca, Role::Passive) => pipeline::verify::on_passive(host, false),
             (DataSet::Classifier, _) => pipeline::nc::verify(host),
             (DataSet::Database(name), _) => Ok(super::db::verify(host, std::slice::from_ref(name))),
-            (DataSet::Files, _) => return None,
+            (DataSet::Files, _) => pipeline::files::verify(host),
         };
-        Some(report.unwrap_or_else(Report::unknown))
+        report.unwrap_or_else(Report::unknown)
     };
     let reports = host
         .datasets()
         .into_iter()
         .filter(|dataset| role == Role::Passive || *dataset == DataSet::Ca)
-        .filter_map(|dataset| Some(verified(&dataset)?.about(dataset)));
+        .map(|dataset| verified(&dataset).about(dataset));
     together(reports.collect())
 }
 

@@ -7,6 +7,7 @@ mod ca;
 mod classifier;
 mod database;
 mod facts;
+mod files;
 mod puppetdb;
 mod schedule;
 mod services;
@@ -30,6 +31,7 @@ pub use ca::Ca;
 pub use classifier::Classifier;
 pub use database::{Database, DatabaseTls};
 pub use facts::{Facts, FactsFile, FactsFormat};
+pub use files::{Files, FilesPreset, apart};
 pub use puppetdb::PuppetDb;
 pub use schedule::{Drill, Schedule};
 pub use services::{ServiceManager, Services};
@@ -64,6 +66,9 @@ pub struct Config {
     /// Databases, where there are any.
     #[serde(default)]
     pub database: Option<Database>,
+    /// The files that no other data set carries, where there are any.
+    #[serde(default)]
+    pub files: Option<Files>,
     /// What is stopped while a database is swapped.
     #[serde(default)]
     pub services: Services,
@@ -153,6 +158,10 @@ impl Config {
         if self.classifier.is_some() {
             datasets.push(DataSet::Classifier);
         }
+        // Before the databases: what is in those is encrypted with keys that are among the files.
+        if self.files.is_some() {
+            datasets.push(DataSet::Files);
+        }
         let names = self.database.iter().flat_map(|database| &database.names);
         datasets.extend(names.cloned().map(DataSet::Database));
         datasets
@@ -174,6 +183,9 @@ impl Config {
         }
         if let Some(database) = &self.database {
             database.validate()?;
+        }
+        if let Some(files) = &self.files {
+            files.validate(&self.site, &self.ca)?;
         }
         if self.retention.generations == 0 {
             let message = "retention.generations = 0 would keep nothing to go back to";

@@ -41,6 +41,11 @@ fn the_example_names_every_key_and_shows_the_defaults() {
         (minimal.status.warn_free, minimal.status.critical_free)
     );
     assert_eq!(full.status.warn_skew, minimal.status.warn_skew);
+    let (shown, default) = (full.files.clone().unwrap(), Files::default());
+    assert_eq!(
+        (shown.preset, shown.max_bytes),
+        (default.preset, default.max_bytes)
+    );
     assert_eq!(full.site.state_dir, minimal.site.state_dir);
     assert_eq!(full.site.spool_dir, minimal.site.spool_dir);
     assert_eq!(
@@ -185,6 +190,34 @@ fn a_wrong_value_is_named_with_its_line() {
         (
             "[site]\ncertname = \"a.lab\"\n[log]\nsyslog = \"log\"",
             "log.syslog = \"log\" is not an absolute path",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[files]\npreset = \"pe3\"",
+            "line 4: unknown variant `pe3`, expected one of `auto`, `pe`",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[files]\npaths = [\"etc/x\"]",
+            "line 4: path \"etc/x\" is not absolute",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[files]\npaths = [\"/var/lib/pefo/keys\"]",
+            "/var/lib/pefo/keys is not to be carried: /var/lib/pefo is this program's own",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[ca]\ncadir = \"/srv/ca/\"\n[files]\npaths = [\"/srv\"]",
+            "/srv holds /srv/ca, which is the CA's directory",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[files]\npaths = [\"/etc/puppetlabs/puppet/puppet.conf\"]",
+            "names the host that it is of",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[files]\npreset = \"none\"",
+            "leave nothing",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[files]\nmax_bytes = \"1 GiB\"",
+            "files.max_bytes = \"1 GiB\" is not between",
         ),
         ("[site", "line 1"),
     ] {

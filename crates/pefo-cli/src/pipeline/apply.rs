@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::received::{self, Received};
 use super::scratch::Scratch;
-use super::{ack, ca, db, nc, rollback};
+use super::{ack, ca, db, files, nc, rollback};
 use crate::arguments::Change;
 use crate::host::Host;
 use crate::outcome::{Report, outcome_of};
@@ -336,10 +336,7 @@ fn act(
         DataSet::Ca => ca::apply(host, received, change, show_only),
         DataSet::Classifier => nc::apply(host, received.full(), change, show_only),
         DataSet::Database(name) => db::apply(host, name, received.full(), change, show_only),
-        DataSet::Files => Err(Error::new(
-            ErrorKind::Config,
-            "the files data set is not served by this version",
-        )),
+        DataSet::Files => files::apply(host, received.full(), change, show_only),
     }
 }
 

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use super::apply::{CaughtUp, Passive, caught_up_path};
 use super::scratch::Scratch;
-use super::{ca, db, nc};
+use super::{ca, db, files, nc};
 use crate::arguments::Change;
 use crate::host::Host;
 use crate::outcome::{Report, error_json};
@@ -161,10 +161,7 @@ fn try_out(
         DataSet::Ca => try_ca(host, passive, change),
         DataSet::Classifier => try_classifier(host, passive, change),
         DataSet::Database(name) => db::try_out(host, name, change),
-        DataSet::Files => Err(Error::new(
-            ErrorKind::Config,
-            "the files data set is not served by this version",
-        )),
+        DataSet::Files => try_files(host, passive, change),
     }
 }
 
@@ -221,6 +218,31 @@ fn try_classifier(host: &Host, passive: &Passive<'_>, change: &Change) -> Result
             "missing": missing,
         });
         Found { details, text }
+    });
+    Ok(Tried { of, found })
+}
+
+fn try_files(host: &Host, passive: &Passive<'_>, change: &Change) -> Result<Tried> {
+    let dataset = DataSet::Files;
+    let _lock = host.lock("show-files")?;
+    let scratch = Scratch::new(host, &dataset)?;
+    let received = passive.take(&dataset, &scratch.path().join("store"))?;
+    let of = Subject::of(received.full());
+    if change.dry_run {
+        return Ok(would(
+            of,
+            "would be opened and planned, and nothing written\n",
+        ));
+    }
+    let found = files::planned(host, received.full(), change).and_then(|(plan, bundle)| {
+        if let Some(refused) = plan.errors().into_iter().next() {
+            return Err(refused);
+        }
+        let (files, differing) = (bundle.index().files.len(), plan.steps.len());
+        let text =
+            format!("opens and passes every gate: {differing} of {files} files would change\n");
+        let details = json!({ "files": files, "differing": differing });
+        Ok(Found { details, text })
     });
     Ok(Tried { of, found })
 }

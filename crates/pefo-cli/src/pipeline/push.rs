@@ -22,7 +22,7 @@ use serde_json::json;
 use super::kept::Kept;
 use super::scratch::Scratch;
 use super::session::connect;
-use super::{ca, db, nc};
+use super::{ca, db, files, nc};
 use crate::arguments::Change;
 use crate::host::{Delivered, Host};
 use crate::outcome::Report;
@@ -164,12 +164,7 @@ pub fn run(
         DataSet::Ca => ca::collect(host, &peers, key_travels, &recipients)?,
         DataSet::Classifier => nc::collect(host, change, &recipients)?,
         DataSet::Database(name) => db::collect(host, name, scratch.path(), &recipients, change)?,
-        DataSet::Files => {
-            return Err(Error::new(
-                ErrorKind::Config,
-                "the files data set is not served by this version",
-            ));
-        }
+        DataSet::Files => files::collect(host, change, &recipients)?,
     };
     if change.dry_run {
         let names: Vec<&Certname> = peers.iter().map(|peer| &peer.certname).collect();

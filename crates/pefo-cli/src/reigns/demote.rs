@@ -233,7 +233,8 @@ fn told(found: &Found, active: &str) -> String {
             "    to bring it over: 'pefo ca merge' on {active}\n"
         ),
         DataSet::Classifier => "    what this host's classifier held is kept: 'pefo nc rollback' brings it back here\n".to_owned(),
-        _ => "    what this host's database held is kept beside the new one: 'pefo db rollback' brings it back here\n".to_owned(),
+        DataSet::Files => "    each file that is replaced is kept below backups/files in this host's state directory\n".to_owned(),
+        DataSet::Database(_) => "    what this host's database held is kept beside the new one: 'pefo db rollback' brings it back here\n".to_owned(),
     });
     text
 }

@@ -3,20 +3,21 @@
 //! Once it is the passive, the first generation of each data set that it gets is compared with what it had, before
 //! anything of it is applied. What was found is kept, for `pefo demote` to show: the CA's part can be brought
 //! over (`pefo ca merge` on the active), and stays in this host's CA until then; a classification and a database
-//! that are replaced are kept beside as before any other import (`pefo nc rollback`, `pefo db rollback`).
+//! that are replaced are kept beside as before any other import (`pefo nc rollback`, `pefo db rollback`), and so is
+//! each file (`STATE/backups/files`).
 
 use std::path::PathBuf;
 
 use pefo_core::clock::Timestamp;
 use pefo_core::generation::DataSet;
 use pefo_core::reign::Epoch;
-use pefo_core::{Error, Result, record as stored};
+use pefo_core::{Result, record as stored};
 use serde::{Deserialize, Serialize};
 
 use super::{fence, record};
 use crate::host::Host;
 use crate::pipeline::received::Received;
-use crate::pipeline::{ca, db, nc};
+use crate::pipeline::{ca, db, files, nc};
 
 /// A data set that is to be compared.
 #[derive(Debug, Serialize, Deserialize)]
@@ -144,8 +145,6 @@ fn compare(host: &Host, dataset: &DataSet, received: &Received) -> Result<(bool,
             let differs = !compared.verified.differences.is_empty();
             Ok((differs, compared.to_string()))
         }
-        DataSet::Files => Err(Error::invalid(
-            "the files data set is not served by this version",
-        )),
+        DataSet::Files => files::differences(host, received.full()),
     }
 }

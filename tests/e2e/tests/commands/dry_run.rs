@@ -58,8 +58,10 @@ fn a_dry_run_of_every_command_shows_a_plan_and_changes_nothing() {
     world.plans(&world.a, "nc push", &[], "groups to puppet-b.lab");
     world.plans(&world.a, "db dump", &[], "would dump");
     world.plans(&world.a, "db push", &[], "rows to puppet-b.lab");
+    world.plans(&world.a, "files push", &[], "1 file to puppet-b.lab");
     world.plans(&world.a, "push", &[], "db:pe-rbac: would send");
     world.a.pefo(["push"]).exits(0);
+    world.plans(&world.b, "files apply", &[], "unchanged  1");
     world.plans(&world.b, "nc restore", &[], "PE Master");
     world.plans(&world.b, "db restore", &[], "rename");
     world.plans(&world.b, "apply", &[], "nc: ");

@@ -88,7 +88,7 @@ fn where_init_was_not_run_every_command_says_so_in_one_object() {
         let run = pair.a.pefo(words(command).chain(["--json"]));
         match command {
             // Monitoring plugins: unknown, critical.
-            "status" | "ca verify" | "nc verify" | "db verify" | "verify" => {
+            "status" | "ca verify" | "nc verify" | "db verify" | "files verify" | "verify" => {
                 failure(&run.exits(3), command, "config")
             }
             "check" => {
@@ -151,7 +151,9 @@ fn every_command_answers_one_object_in_its_role_and_is_refused_with_6_in_the_oth
                 // As the CA's.
                 let run = a.pefo(["verify", "--timeout", "0", "--json"]);
                 failure(&run.exits(3), command, "unreachable");
-            } else if ["nc verify", "db verify"].contains(&command) && master.certname() == A {
+            } else if ["nc verify", "db verify", "files verify"].contains(&command)
+                && master.certname() == A
+            {
                 // A monitoring plugin's answer, whatever the role.
                 failure(&ask(master, command).exits(3), command, "wrong_role");
             } else if command == "ca merge" {

@@ -13,7 +13,7 @@ fn a_spare_in_step_serves_the_same_and_what_differs_is_named() {
     let World { b, at_b, on_b, .. } = &world;
     let run = b.pefo(["verify"]).exits(0);
     let first = run.stdout.lines().next().unwrap();
-    assert_eq!(first, "PEFO OK: 3 of 3 data sets would be served the same");
+    assert_eq!(first, "PEFO OK: 4 of 4 data sets would be served the same");
 
     // Somebody edits a group at the spare's console, and a row in its database.
     let mut groups = at_b.groups();
@@ -42,7 +42,7 @@ fn a_spare_in_step_serves_the_same_and_what_differs_is_named() {
     );
     let run = b.pefo(["verify"]).exits(2);
     for told in [
-        "PEFO CRITICAL: 1 of 3 data sets",
+        "PEFO CRITICAL: 2 of 4 data sets",
         "\nca: OK: ",
         "\nnc: CRITICAL: 1 of 12 groups",
         "group \"PE Master\"",
@@ -84,7 +84,7 @@ fn what_cannot_be_compared_is_told_and_hides_nothing() {
     at_b.set_fault(pefo_testkit::classifier::Fault::ServerError);
     let run = b.pefo(["verify"]).exits(3);
     assert!(
-        run.stdout.starts_with("PEFO UNKNOWN: 2 of 3 data sets"),
+        run.stdout.starts_with("PEFO UNKNOWN: 3 of 4 data sets"),
         "{}",
         run.stdout
     );

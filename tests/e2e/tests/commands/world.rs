@@ -1,4 +1,4 @@
-//! A pair of masters with a CA, a classifier and a database each: what every command has to do with.
+//! A pair of masters with a CA, a classifier, a database and a file each: what every command has to do with.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,6 +39,13 @@ impl World {
         b.use_database(&on_b, &[NAME]);
         a.use_classifier(&at_a, "");
         b.use_classifier(&at_b, "");
+        // One machine, one root directory: what B is to have stands there already.
+        let file = a.directory().join("hiera.yaml");
+        std::fs::write(&file, "version: 5\n").unwrap();
+        for master in [&mut a, &mut b] {
+            let paths = format!("paths = [\"{}\"]", file.display());
+            master.configure(&format!("[files]\npreset = \"none\"\n{paths}\n\n"));
+        }
         Some(Self {
             a,
             b,
