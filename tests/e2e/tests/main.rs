@@ -13,6 +13,7 @@ mod rolled_back;
 mod alerts;
 mod bad_input;
 mod ca;
+mod check;
 mod classifier;
 mod commands;
 mod crash;
