@@ -22,7 +22,7 @@ pub(crate) const NAME: &str = "pe-rbac";
 
 /// Every command that is not hidden, a command line that it accepts, what its help must mention, and
 /// whether it changes state.
-const COMMANDS: [(&str, &str, &str, bool); 40] = [
+pub(crate) const COMMANDS: [(&str, &str, &str, bool); 40] = [
     ("init active", "", "pairing line for the passive", true),
     ("init passive", "--join LINE", "passive of an active", true),
     ("check", "", "can do its part", false),
@@ -95,7 +95,7 @@ const PASSIVES: [&str; 9] = [
     "promote",
 ];
 
-fn words(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split_whitespace()
 }
 
@@ -144,7 +144,7 @@ fn found(prefix: &str) -> BTreeSet<String> {
 
 /// The answer to `--json`: one object on one line, of the documented shape.
 #[track_caller]
-fn answer(run: &Run, command: &str) -> Value {
+pub(crate) fn answer(run: &Run, command: &str) -> Value {
     assert_eq!(
         run.stdout.matches('\n').count(),
         1,

@@ -18,6 +18,7 @@ mod classifier;
 mod commands;
 mod crash;
 mod database;
+mod documentation;
 mod full_disk;
 mod network;
 mod pairing;
