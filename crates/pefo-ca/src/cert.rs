@@ -16,7 +16,9 @@ use x509_parser::oid_registry::{
     OID_X509_COMMON_NAME, OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER,
     OID_X509_EXT_SUBJECT_KEY_IDENTIFIER,
 };
-use x509_parser::prelude::{FromDer as _, X509Certificate, X509CertificationRequest, X509Name};
+use x509_parser::prelude::{
+    FromDer as _, GeneralName, X509Certificate, X509CertificationRequest, X509Name,
+};
 use x509_parser::time::ASN1Time;
 
 use crate::authority::{Authority, SignatureScheme};
@@ -162,6 +164,40 @@ impl Cert {
     /// Whether it has expired at `now`.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.not_after < now
+    }
+
+    /// The host names it is for: the DNS names of its subjectAltName (RFC 5280 §4.2.1.6), as they stand there.
+    ///
+    /// # Errors
+    /// `cert-der`, where that extension is malformed.
+    pub fn dns_names(&self) -> Result<Vec<String>, Malformed> {
+        let bad = |error: String| Malformed::new("cert-der", error);
+        let (_, cert) =
+            X509Certificate::from_der(&self.der).map_err(|error| bad(error.to_string()))?;
+        let names = cert
+            .subject_alternative_name()
+            .map_err(|error| bad(error.to_string()))?;
+        let names = names.iter().flat_map(|names| &names.value.general_names);
+        Ok(names
+            .filter_map(|name| match name {
+                GeneralName::DNSName(name) => Some((*name).to_owned()),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Whether a client that calls `host` accepts it by one of [`Cert::dns_names`]: the same name, or a `*` for
+    /// its first label (RFC 6125 §6.4).
+    ///
+    /// # Errors
+    /// As [`Cert::dns_names`].
+    pub fn covers(&self, host: &str) -> Result<bool, Malformed> {
+        let is_of = |name: &String| {
+            let wild = name.strip_prefix("*.").zip(host.split_once('.'));
+            name.eq_ignore_ascii_case(host)
+                || wild.is_some_and(|(domain, (_, rest))| domain.eq_ignore_ascii_case(rest))
+        };
+        Ok(self.dns_names()?.iter().any(is_of))
     }
 
     /// Checks that `authority` issued it: issuer name, key identifier where both say one, signature.

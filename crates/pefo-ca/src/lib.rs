@@ -19,6 +19,7 @@
 //! | [`takeover`] | the promoted host: serials of its own, CRLs signed anew, a returning active merged |
 //! | [`rehearsal`] | could this host sign and revoke? tried out in a copy that nobody else sees |
 //! | [`verify`] | would the standby serve the same, and is a CA sound by itself; pure |
+//! | [`expiry`] | until when certificates and CRLs hold |
 //! | [`watch`] | hints that something changed |
 //!
 //! Sources for what is said about Puppet here: puppetserver's `certificate_authority.clj`, the
@@ -31,6 +32,7 @@ pub mod cert;
 pub mod crl;
 mod detect;
 pub mod exclude;
+pub mod expiry;
 pub mod index;
 pub mod inventory;
 pub mod key;

@@ -18,6 +18,7 @@
 //! | [`metrics`] | as Prometheus reads it |
 //! | [`original`], [`syslog`] | lines as the original module wrote them |
 //! | [`overview`] | what this host knows of itself and its peers, as a value |
+//! | [`products`] | which products this host has, and their versions |
 //! | [`commands`] | one module a command |
 //! | [`outcome`] | reports and exit codes |
 
@@ -34,6 +35,7 @@ pub mod original;
 pub mod outcome;
 pub mod overview;
 pub mod pipeline;
+pub mod products;
 pub mod reigns;
 pub mod schedule;
 pub mod syslog;

@@ -64,6 +64,7 @@ pub(super) fn frame() -> impl Strategy<Value = Frame> {
                 role,
                 reign: text,
                 capabilities: vec![],
+                time: None,
             })
         },
     );
@@ -238,6 +239,7 @@ fn the_wire_format_is_as_documented() {
             role: Role::Passive,
             reign: "pefo-document 1 reign\n…".into(),
             capabilities: vec![],
+            time: None,
         }),
         Frame::Refuse(Refuse {
             kind: "refused".into(),

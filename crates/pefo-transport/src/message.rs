@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use pefo_core::clock::Timestamp;
 use pefo_core::generation::spool::Form;
 use pefo_core::generation::{DataSet, Position, Site};
 use pefo_core::reign::Role;
@@ -174,6 +175,9 @@ pub struct Welcome {
     pub reign: String,
     /// What it can do beyond the protocol's base.
     pub capabilities: Vec<String>,
+    /// What time it is, by the receiver's clock; one that does not say does as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Timestamp>,
 }
 
 /// A generation's form, as the wire names it.

@@ -33,6 +33,7 @@ fn welcome() -> Frame {
         role: Role::Passive,
         reign: String::new(),
         capabilities: vec![],
+        time: None,
     })
 }
 

@@ -22,9 +22,10 @@ pub(crate) const NAME: &str = "pe-rbac";
 
 /// Every command that is not hidden, a command line that it accepts, what its help must mention, and
 /// whether it changes state.
-const COMMANDS: [(&str, &str, &str, bool); 44] = [
+pub(crate) const COMMANDS: [(&str, &str, &str, bool); 45] = [
     ("init active", "", "pairing line for the passive", true),
     ("init passive", "--join LINE", "passive of an active", true),
+    ("init unpair", "other.lab", "opens nothing here", true),
     ("check", "", "can do its part", false),
     ("config example", "", "commented configuration", false),
     ("config check", "", "Check the configuration file", false),
@@ -101,7 +102,7 @@ const PASSIVES: [&str; 10] = [
     "promote",
 ];
 
-fn words(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split_whitespace()
 }
 
@@ -150,7 +151,7 @@ fn found(prefix: &str) -> BTreeSet<String> {
 
 /// The answer to `--json`: one object on one line, of the documented shape.
 #[track_caller]
-fn answer(run: &Run, command: &str) -> Value {
+pub(crate) fn answer(run: &Run, command: &str) -> Value {
     assert_eq!(
         run.stdout.matches('\n').count(),
         1,

@@ -30,6 +30,9 @@ use crate::postgres::Cluster;
 use crate::skip::{self, Skip};
 use crate::sshd::{self, Sshd};
 
+/// What signs on a master is stopped by a program that does nothing, where a test names nothing else.
+const FENCED: &str = "[services]\nmanager = \"command\"\nstop = [\"true\", \"{}\"]\nstart = [\"true\", \"{}\"]\non_fence = [\"puppetserver\"]\n";
+
 /// What one run of the program left.
 #[derive(Debug, Clone)]
 pub struct Run {
@@ -247,6 +250,10 @@ impl Master {
             self.io_timeout.as_secs(),
             self.sections,
         );
+        let text = match self.sections.contains("[services]") {
+            true => text,
+            false => text + FENCED,
+        };
         write(&self.config_path(), text.as_bytes());
     }
 

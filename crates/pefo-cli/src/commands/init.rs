@@ -324,7 +324,7 @@ fn ssh_key(host: &Host) -> Result<String> {
     public_key_line(&public)
 }
 
-fn public_key_line(path: &std::path::Path) -> Result<String> {
+pub(super) fn public_key_line(path: &std::path::Path) -> Result<String> {
     let bytes = pefo_core::disk::read_capped(path, 16 * 1024)?;
     let text = String::from_utf8_lossy(&bytes);
     match text.lines().next() {

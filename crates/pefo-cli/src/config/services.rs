@@ -69,7 +69,7 @@ impl Services {
     }
 
     /// Every service that is named, and in which list.
-    fn names(&self) -> impl Iterator<Item = (&'static str, &String)> {
+    pub fn names(&self) -> impl Iterator<Item = (&'static str, &String)> {
         let lists = [
             ("bounce", &self.bounce),
             ("on_fence", &self.on_fence),

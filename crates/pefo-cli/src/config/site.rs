@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct Site {
     /// This master's certname.
     pub certname: Certname,
+    /// The name by which agents reach whichever master is the active.
+    #[serde(default)]
+    pub shared_name: Option<Certname>,
     /// Keys, reign, ledgers, verified generations.
     #[serde(default = "default_state_dir")]
     pub state_dir: PathBuf,

@@ -31,6 +31,7 @@ use super::steps;
 use crate::arguments;
 use crate::host::Host;
 use crate::launcher::{account, group_id};
+use crate::products;
 
 use rules::{EXCLUDED, names, rules};
 use seeding::seed_from;
@@ -154,7 +155,7 @@ pub fn collect(
         }
     }
     let description = Description {
-        products: BTreeMap::new(),
+        products: products::installed(&*host.launcher),
         time: host.clock.now(),
         summary,
     };

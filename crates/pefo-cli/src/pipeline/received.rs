@@ -59,6 +59,21 @@ pub fn spool_dir(host: &Host, dataset: &DataSet) -> Result<Option<Beneath>> {
     }
 }
 
+/// The manifest of the newest full generation in root's store; `None` where there is none.
+///
+/// # Errors
+/// `Io`; `Refused` where no paired key signed it.
+pub fn newest_full(host: &Host, dataset: &DataSet) -> Result<Option<Manifest>> {
+    let store = host.store(dataset);
+    let Some(newest) = stored(&store)?.last().copied() else {
+        return Ok(None);
+    };
+    let path = stored_dir(&store, newest).join(spool::MANIFEST);
+    let document = read_capped(&path, Manifest::MAX_BYTES)?;
+    let site = host.introduction()?.site;
+    Manifest::check(&document, &site, dataset, &host.reign_keys()?).map(Some)
+}
+
 /// The next that is to be taken out of the spool after what was accepted: the newest full generation, or
 /// the batch that follows.
 ///

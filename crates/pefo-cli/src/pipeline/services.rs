@@ -19,7 +19,7 @@ use crate::host::Host;
 /// How often the services are asked whether they are well.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// Where Puppet's packages put the program, which is on few paths.
-const PUPPET: &str = "/opt/puppetlabs/bin/puppet";
+pub const PUPPET: &str = "/opt/puppetlabs/bin/puppet";
 
 /// The configured services.
 pub struct Services {

@@ -125,6 +125,7 @@ impl<'a> Service<'a> {
             role: stand.station.role,
             reign: stand.station.current,
             capabilities: Capabilities::OURS.words(),
+            time: Some(self.clock.now()),
         };
         let ReceiverOptions {
             secret, succession, ..

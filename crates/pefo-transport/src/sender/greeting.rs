@@ -1,5 +1,6 @@
 //! Who the two sides of a session say they are.
 
+use pefo_core::clock::Timestamp;
 use pefo_core::generation::Site;
 use pefo_core::reign::{Role, Station};
 use pefo_core::{Certname, Error, ErrorKind, Result};
@@ -62,6 +63,8 @@ pub struct Peer {
     pub protocol: u16,
     /// What both can do beyond the protocol's base.
     pub capabilities: Capabilities,
+    /// What time it was there when it greeted, by its own clock, where it says.
+    pub time: Option<Timestamp>,
 }
 
 pub(super) fn introduce(welcome: Welcome, me: &Introduced) -> Result<Peer> {
@@ -95,5 +98,6 @@ pub(super) fn introduce(welcome: Welcome, me: &Introduced) -> Result<Peer> {
         reign: welcome.reign,
         protocol: welcome.protocol,
         capabilities: Capabilities::OURS.agree(&welcome.capabilities),
+        time: welcome.time,
     })
 }

@@ -335,6 +335,7 @@ fn a_receiver_of_another_version_is_told_and_tells() {
         role: Role::Passive,
         reign: String::new(),
         capabilities: vec![],
+        time: None,
     };
     let error = hear(&pair, &[Frame::Welcome(welcome.clone())]);
     insta::assert_snapshot!(shown(&error), @"protocol: the peer chose protocol 2, this pefo speaks 1 (upgrade pefo on the older of the two masters)");

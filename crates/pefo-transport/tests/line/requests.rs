@@ -186,6 +186,7 @@ fn nothing_is_said_to_a_peer_that_has_no_requests_and_the_session_goes_on() {
         role: Role::Passive,
         reign: String::new(),
         capabilities: vec!["ask".into()],
+        time: None,
     });
     let mut connection = hear(&pair, &[welcome, Frame::Ok]).unwrap();
     let errors = [

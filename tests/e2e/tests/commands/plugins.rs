@@ -93,17 +93,19 @@ fn perfdata(run: &Run) -> BTreeMap<String, u64> {
     let (_, data) = first
         .split_once(" | ")
         .unwrap_or_else(|| panic!("{}: no perfdata: {first}", run.line));
+    // A value, its unit, and from where on it is too much.
+    let number = |value: &str| {
+        let value = value.split(';').next().unwrap();
+        let value = value.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+        value.parse().unwrap()
+    };
     let one = |item: &str| {
         let (label, value) = item.split_once('=').unwrap();
         let label = label
             .strip_prefix('\'')
             .and_then(|label| label.strip_suffix('\''))
             .unwrap();
-        let value = value.split(';').next().unwrap();
-        (
-            label.to_owned(),
-            value.trim_end_matches(['s', 'B']).parse().unwrap(),
-        )
+        (label.to_owned(), number(value))
     };
     data.split(' ').map(one).collect()
 }

@@ -207,6 +207,7 @@ fn greeting(world: &World) -> Result<[Frame; 2]> {
             role: Role::Passive,
             reign,
             capabilities: Capabilities::OURS.words(),
+            time: None,
         }),
     ])
 }

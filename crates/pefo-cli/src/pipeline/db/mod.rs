@@ -6,6 +6,7 @@
 
 mod dump;
 mod proof;
+mod ready;
 mod restore;
 mod stage;
 
@@ -21,6 +22,7 @@ use crate::launcher::account;
 
 pub use dump::{collect, current_dump, keep_dump, unchanged_since};
 pub use proof::{Compared, compare, drill, try_out, verify};
+pub use ready::{Received, readiness, received_fits};
 pub use restore::{apply, finish_interrupted, rollback};
 pub use stage::{Stage, answer, perform, read_request};
 

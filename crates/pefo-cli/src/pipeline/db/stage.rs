@@ -9,13 +9,12 @@ use std::sync::Arc;
 
 use pefo_core::cancel::Cancel;
 use pefo_core::clock::SystemClock;
-use pefo_core::disk::read_capped;
 use pefo_core::launch::{DirectLauncher, Invocation, Launcher};
 use pefo_core::progress::Silent;
 use pefo_core::{Error, ErrorKind, Result};
 use pefo_db::{
-    CommitMark, DatabaseName, DumpManifest, DumpOptions, Prepared, RestoreOptions, RestorePlan,
-    RestoreReport, Server, ServerFacts, ServerTls, Tools,
+    CommitMark, DatabaseName, DumpManifest, DumpOptions, Prepared, Readiness, RestoreOptions,
+    RestorePlan, RestoreReport, Server, ServerFacts, ServerTls, Tools,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -27,6 +26,7 @@ use crate::config::Database;
 use crate::host::Host;
 use crate::launcher::{AccountLauncher, TiedLauncher};
 use crate::pipeline::block_on;
+use crate::products;
 
 /// A dump and what may be overruled about it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -57,6 +57,8 @@ pub enum Stands {
 pub enum Stage {
     /// All databases.
     List,
+    /// Whether the server and its programs would do at all.
+    Readiness,
     /// Dump into a new directory.
     Dump {
         /// The database.
@@ -178,15 +180,10 @@ pub fn perform(host: &Host, stage: Stage) -> Result<Value> {
     }
 }
 
-/// Where Puppet Enterprise keeps its version.
-const PE_VERSION: &str = "/opt/puppetlabs/server/pe_version";
-
 /// The version of the product on this host. PuppetDB and open source Puppet keep none in a place of their own,
 /// and an agent's version says nothing of a database's schema.
 fn product_version() -> Option<String> {
-    let bytes = read_capped(Path::new(PE_VERSION), 1024).ok()?;
-    let version = String::from_utf8(bytes).ok()?.trim().to_owned();
-    (!version.is_empty()).then(|| format!("pe {version}"))
+    products::enterprise().map(|version| format!("pe {version}"))
 }
 
 /// Answers one stage: standard input to standard output, in the other account.
@@ -282,6 +279,7 @@ async fn carry_out(
     let jobs = u32::from(settings.jobs);
     match stage {
         Stage::List => value(pefo_db::list(server).await?),
+        Stage::Readiness => value(Readiness::gather(server, tools).await?),
         Stage::Dump { name, dir, accept } => {
             let name = DatabaseName::new(name)?;
             let options = DumpOptions::default()

@@ -179,6 +179,7 @@ fn a_receiver_cannot_say_more_than_it_announced_nor_announce_too_much() {
             role: Role::Passive,
             reign: String::new(),
             capabilities: Capabilities::OURS.words(),
+            time: None,
         });
         let said = [&[welcome], said].concat();
         hear(&pair, &said).unwrap().answer(&nonce(7))
