@@ -307,19 +307,7 @@ impl Host {
 
     /// The data sets that the configuration names.
     pub fn datasets(&self) -> Vec<DataSet> {
-        let mut datasets = vec![DataSet::Ca];
-        if self.config.classifier.is_some() {
-            datasets.push(DataSet::Classifier);
-        }
-        for name in self
-            .config
-            .database
-            .iter()
-            .flat_map(|database| &database.names)
-        {
-            datasets.push(DataSet::Database(name.clone()));
-        }
-        datasets
+        self.config.datasets()
     }
 }
 

@@ -11,6 +11,7 @@
 //! | [`host`] | this host: paths below the state directory, keys, role and reign, paired peers |
 //! | [`pipeline`] | active: snapshot → generation → transfer; passive: verify → plan → apply → ack |
 //! | [`reigns`] | who rules: promotion, demotion, switchover, fencing |
+//! | [`schedule`] | when each command runs |
 //! | [`overview`] | what this host knows of itself and its peers, as a value |
 //! | [`commands`] | one module a command |
 //! | [`outcome`] | reports and exit codes |
@@ -24,6 +25,7 @@ pub mod outcome;
 pub mod overview;
 pub mod pipeline;
 pub mod reigns;
+pub mod schedule;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

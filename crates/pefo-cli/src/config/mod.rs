@@ -18,6 +18,7 @@ mod unknown;
 use std::path::Path;
 
 use pefo_core::disk::read_capped;
+use pefo_core::generation::DataSet;
 use pefo_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +28,7 @@ pub use classifier::Classifier;
 pub use database::{Database, DatabaseTls};
 pub use facts::{Facts, FactsFile, FactsFormat};
 pub use puppetdb::PuppetDb;
-pub use schedule::Schedule;
+pub use schedule::{Drill, Schedule};
 pub use services::{ServiceManager, Services};
 pub use site::Site;
 pub use size::Size;
@@ -132,6 +133,17 @@ impl Config {
         let config: Self = unknown::parse(text)?;
         config.validate()?;
         Ok(config)
+    }
+
+    /// The data sets that it names.
+    pub fn datasets(&self) -> Vec<DataSet> {
+        let mut datasets = vec![DataSet::Ca];
+        if self.classifier.is_some() {
+            datasets.push(DataSet::Classifier);
+        }
+        let names = self.database.iter().flat_map(|database| &database.names);
+        datasets.extend(names.cloned().map(DataSet::Database));
+        datasets
     }
 
     fn validate(&self) -> Result<()> {

@@ -15,6 +15,21 @@ pub struct Schedule {
     pub restore_classifier_minute: u8,
     /// The databases' restore, on the passive.
     pub restore_database_minute: u8,
+    /// How often the passive rehearses a takeover.
+    pub drill: Drill,
+}
+
+/// `schedule.drill`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Drill {
+    /// When somebody runs it.
+    #[default]
+    Never,
+    /// Every night.
+    Daily,
+    /// In the night of Sunday.
+    Weekly,
 }
 
 impl Default for Schedule {
@@ -24,6 +39,7 @@ impl Default for Schedule {
             push_minute: 20,
             restore_classifier_minute: 0,
             restore_database_minute: 3,
+            drill: Drill::Never,
         }
     }
 }
