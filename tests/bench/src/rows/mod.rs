@@ -5,6 +5,7 @@ mod db;
 mod delta;
 mod nc;
 mod reign;
+mod run;
 mod tree;
 
 use crate::row::Row;
@@ -18,6 +19,7 @@ pub(crate) fn all() -> Vec<Row> {
         db::rows(),
         nc::rows(),
         reign::rows(),
+        run::rows(),
     ]
     .into_iter()
     .flatten()
