@@ -9,7 +9,7 @@
 set -eu
 
 packages="build-essential pkg-config libssl-dev openssh-server openssh-client openssl curl jq rsync \
-acl e2fsprogs iproute2 mount util-linux postgresql postgresql-contrib puppetserver puppet-agent \
+acl e2fsprogs iproute2 mount util-linux systemd strace postgresql postgresql-contrib puppetserver puppet-agent \
 python3-prometheus-client man-db groff lintian"
 
 say() { printf 'dependencies: %s\n' "$*"; }

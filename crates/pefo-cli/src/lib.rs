@@ -7,6 +7,8 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`arguments`] | the command line, as clap reads it |
+//! | [`daemon`] | `pefo run`: all that goes on by itself, in one process |
+//! | [`notify`] | what a service tells the systemd that has started it |
 //! | [`config`] | `/etc/pefo/pefo.toml`; unknown keys are errors |
 //! | [`host`] | this host: paths below the state directory, keys, role and reign, paired peers |
 //! | [`pipeline`] | active: snapshot → generation → transfer; passive: verify → plan → apply → ack |
@@ -27,10 +29,12 @@ pub mod arguments;
 pub mod bulletin;
 pub mod commands;
 pub mod config;
+pub mod daemon;
 pub mod history;
 pub mod host;
 pub mod launcher;
 pub mod metrics;
+pub mod notify;
 pub mod original;
 pub mod outcome;
 pub mod overview;

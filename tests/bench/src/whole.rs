@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use pefo_core::clock::{Clock as _, SystemClock};
 use pefo_core::{Error, ErrorKind, Result};
 use pefo_testkit::ca::{CaOptions, Keys, TestCa};
 use pefo_testkit::child::Child;
@@ -31,6 +32,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) struct Size {
     pub(crate) certificates: u64,
     pub(crate) groups: usize,
+    /// How often the daemons ask the console.
+    pub(crate) poll_seconds: u32,
 }
 
 /// One master with all its parts.
@@ -68,7 +71,15 @@ impl Whole {
             let cadir = master.cadir();
             master.use_cadir(&cadir, "owner = \"root\"\ngroup = \"root\"");
             master.use_database(&cluster, &[DATABASE]);
-            master.use_classifier(&classifier, "poll_seconds = 2\n");
+            master.use_classifier(
+                &classifier,
+                &format!("poll_seconds = {}\n", size.poll_seconds),
+            );
+            // No database crosses by the daemons' clock while a row is measured.
+            let minute = (SystemClock.now().unix_seconds() / 60 + 30) % 60;
+            master.configure(&format!(
+                "[schedule]\npush_minute = {minute}\nrestore_database_minute = {minute}\n\n"
+            ));
             Ok(Site {
                 master,
                 classifier,
@@ -176,6 +187,18 @@ impl Whole {
         wait::within(LIMIT, open)
             .ok_or_else(|| Error::new(ErrorKind::Child, "the daemons do not find each other"))?;
         Ok(daemons)
+    }
+
+    /// The active's CA.
+    pub(crate) fn cadir(&self) -> PathBuf {
+        self.sites[0].master.cadir()
+    }
+
+    /// That the spare would serve the same.
+    pub(crate) fn is_in_step(&self) -> Result<()> {
+        let ran = self.run(&self.sites[1].master, &["verify", "--json"])?;
+        ran.told_outcome("ok")?;
+        Ok(())
     }
 
     /// That both name one active, and which role each has.

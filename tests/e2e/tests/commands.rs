@@ -22,7 +22,7 @@ pub(crate) const NAME: &str = "pe-rbac";
 
 /// Every command that is not hidden, a command line that it accepts, what its help must mention, and
 /// whether it changes state.
-pub(crate) const COMMANDS: [(&str, &str, &str, bool); 45] = [
+pub(crate) const COMMANDS: [(&str, &str, &str, bool); 47] = [
     ("init active", "", "pairing line for the passive", true),
     ("init passive", "--join LINE", "passive of an active", true),
     ("init unpair", "other.lab", "opens nothing here", true),
@@ -71,7 +71,9 @@ pub(crate) const COMMANDS: [(&str, &str, &str, bool); 45] = [
     ("pause", "", "Push nothing from here", true),
     ("resume", "", "Go on after", true),
     ("status", "", "age of each data set", false),
-    ("schedule print", "", "this host's role", false),
+    ("schedule print", "", "as 'install' would", false),
+    ("schedule install", "", "Write the schedule", true),
+    ("schedule remove", "", "remove its files", true),
     ("receive", "", "forced command", false),
 ];
 
@@ -304,6 +306,8 @@ fn the_help_reads_as_people_know_it() {
           --log-format <FORMAT>  How log lines on standard error look [default: text] [possible values:
                                  text, json, pe_failover]
       -q, --quiet                Say nothing but errors
+          --scheduled            For schedules: do nothing, and say nothing, where it is the other
+                                 role's part, is paused, or is being done by another run
       -v, --verbose...           Say more; twice for all
       -h, --help                 Print help (see more with '--help')
       -V, --version              Print version

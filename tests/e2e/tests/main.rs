@@ -29,6 +29,7 @@ mod reigns;
 mod requests;
 mod rollback;
 mod rotate_key;
+mod schedule;
 mod spool;
 mod taken_up;
 mod verify;

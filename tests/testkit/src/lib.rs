@@ -18,6 +18,7 @@
 //! | [`postgres`] | a PostgreSQL cluster, and a database of the shape of PE's RBAC |
 //! | [`classifier`] | a node classifier that answers as Puppet Enterprise's |
 //! | [`puppetserver`] | real puppetservers: sign, revoke, and ask whether a certificate is accepted |
+//! | [`unit`] | a systemd service under its own restrictions, where systemd does not run |
 //! | [`masters`] | two masters with everything above, driven through the `pefo` program |
 //! | [`wait`], [`child`] | waiting with a deadline; servers that never outlive the test |
 //!
@@ -51,4 +52,5 @@ mod processes;
 pub mod puppetserver;
 pub mod skip;
 pub mod sshd;
+pub mod unit;
 pub mod wait;

@@ -19,7 +19,7 @@ pub use classifier::Nc;
 pub use database::Db;
 pub use files::Files;
 pub use pairing::{Init, InitOptions};
-pub use schedule::{Schedule, ScheduleFormat};
+pub use schedule::{Schedule, ScheduleFormat, ScheduleShape, WhichSchedule};
 
 /// Keeps a warm spare of a Puppet master: certificates and revocations, classification, databases.
 #[derive(Debug, Parser)]
@@ -48,6 +48,10 @@ pub struct Arguments {
     /// Say nothing but errors.
     #[arg(short, long, global = true)]
     pub quiet: bool,
+    /// For schedules: do nothing, and say nothing, where it is the other role's part, is paused, or is being done by
+    /// another run.
+    #[arg(long, global = true)]
+    pub scheduled: bool,
     /// Say more; twice for all.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,

@@ -1,6 +1,6 @@
 //! What each command is called.
 
-use super::{Ca, Command, Config, Db, Files, Init, Nc};
+use super::{Ca, Command, Config, Db, Files, Init, Nc, Schedule};
 
 impl Command {
     /// The command's words, as reports and records name it.
@@ -52,7 +52,9 @@ impl Command {
             Command::Pause { .. } => "pause",
             Command::Resume { .. } => "resume",
             Command::Status { .. } => "status",
-            Command::Schedule(_) => "schedule print",
+            Command::Schedule(Schedule::Print { .. }) => "schedule print",
+            Command::Schedule(Schedule::Install { .. }) => "schedule install",
+            Command::Schedule(Schedule::Remove { .. }) => "schedule remove",
             Command::Receive => "receive",
         }
     }

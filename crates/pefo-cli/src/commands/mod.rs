@@ -15,22 +15,25 @@ mod verify;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
+use pefo_core::cancel::Cancel;
 use pefo_core::generation::DataSet;
-use pefo_core::run::RunRecord;
+use pefo_core::run::{Outcome, RunRecord};
 use pefo_core::{Error, ErrorKind, Result};
 
-use crate::arguments::{
-    Arguments, Ca, Change, Command, Config, Db, Files, Init, LogFormat, Nc, Schedule,
-};
+use crate::arguments::{Arguments, Ca, Change, Command, Config, Db, Files, Init, LogFormat, Nc};
 use crate::bulletin;
+use crate::daemon::{self, Heart};
 use crate::host::Host;
+use crate::notify::Notifier;
 use crate::original;
 use crate::outcome::{Report, original_script};
 use crate::pipeline;
 use crate::pipeline::push::{KeyTravels, PushOptions};
 use crate::reigns;
+use crate::schedule::Plan;
 use crate::syslog;
 
 /// Runs the command, says what happened, gives the exit code.
@@ -42,8 +45,12 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         Command::Db(Db::Tied { parent, command }) => return db::tied(*parent, command),
         _ => {}
     }
-    let report = dispatch(arguments, command).unwrap_or_else(Report::failed);
-    report.print(command, arguments.json, arguments.quiet);
+    let mut report = dispatch(arguments, command).unwrap_or_else(Report::failed);
+    if arguments.scheduled && rests(&report) {
+        report = Report::unchanged(report.details, "");
+    }
+    let quiet = arguments.quiet || arguments.scheduled && report.outcome == Outcome::Unchanged;
+    report.print(command, arguments.json, quiet);
     if arguments.log_format == LogFormat::PeFailover {
         use std::io::Write as _;
         drop(
@@ -55,6 +62,25 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     ExitCode::from(report.code())
 }
 
+/// Whether it was left undone because it is not this host's part now, or is being done by another run: a schedule
+/// that both masters have comes to that all the time.
+fn rests(report: &Report) -> bool {
+    let rests = |error: &Error| {
+        matches!(error.kind(), ErrorKind::WrongRole | ErrorKind::Locked)
+            || error.rule() == Some(reigns::pause::PAUSED)
+    };
+    !report.errors.is_empty() && report.errors.iter().all(rests)
+}
+
+/// Whether a scheduled command is the other role's; where that cannot be told, the command itself says why.
+fn is_the_others(host: &Host, command: &str) -> bool {
+    let plan = Plan::of(&host.config);
+    let mut entries = plan.entries().iter();
+    let entry = entries.find(|entry| entry.command == command);
+    let station = host.station();
+    entry.is_some_and(|entry| station.is_ok_and(|(station, _)| station.role != entry.role))
+}
+
 fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
     if let Command::Config(what) = &arguments.command {
         return match what {
@@ -64,6 +90,9 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
         };
     }
     let host = Host::load(&arguments.config)?;
+    if arguments.scheduled && is_the_others(&host, command) {
+        return Ok(Report::unchanged(serde_json::Value::Null, ""));
+    }
     match &arguments.command {
         Command::Init(Init::Active { accept, options }) => {
             init::active(&host, accept.as_deref(), options)
@@ -74,19 +103,19 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
         }
         Command::Check => Ok(check::run(&host)),
         Command::Status { metrics } => Ok(status::run(&host, *metrics)),
-        Command::Schedule(Schedule::Print { format }) => schedule::print(&host, *format),
+        Command::Schedule(what) => schedule::run(&host, what),
         Command::Ca(Ca::Diff) => ca::diff(&host),
         Command::Ca(Ca::Watch { in_place }) => {
             if !in_place {
                 start_anew_lean();
             }
-            pipeline::watch::run(&host).map(|report| report.about(DataSet::Ca))
+            lasting(host, daemon::LOOPS_OF_WATCH, daemon::watch_ca)
         }
         Command::Run { in_place } => {
             if !in_place {
                 start_anew_lean();
             }
-            pipeline::watch::run_all(&host)
+            lasting(host, daemon::LOOPS, daemon::run)
         }
         Command::Ca(Ca::Verify { full, timeout }) => Ok(ca::verify(&host, *full, *timeout)),
         Command::Ca(Ca::Compare) => pipeline::watch::compare(&host),
@@ -209,6 +238,14 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
             Err(Error::invalid("handled before the configuration is read"))
         }
     }
+}
+
+/// Runs what goes on until this process is told to stop, and tells systemd how it does.
+fn lasting(host: Host, loops: usize, part: fn(&Host, &Heart) -> Result<Report>) -> Result<Report> {
+    let notifier = Notifier::of_environment(|name| std::env::var_os(name), std::process::id());
+    let clock = Arc::clone(&host.clock);
+    let heart = Arc::new(Heart::new(notifier, clock, Cancel::new(), loops));
+    daemon::until_stopped(&heart, move |heart| part(&host, heart))
 }
 
 /// Replaces this process by itself, with an allocator that gives memory back: glibc's keeps for itself what

@@ -1,132 +1,259 @@
-//! `pefo schedule print`: when each command runs, at the original module's times by default.
+//! `pefo schedule print|install|remove`: when each command runs, as files of cron or systemd.
 
-use pefo_core::Result;
-use pefo_core::reign::Role;
-use serde_json::json;
+use std::path::{Path, PathBuf};
 
-use crate::arguments::ScheduleFormat;
+use pefo_core::launch::Invocation;
+use pefo_core::{Error, ErrorKind, Result};
+use serde_json::{Value, json};
+
+use crate::arguments::{Change, Schedule, ScheduleFormat, ScheduleShape, WhichSchedule};
 use crate::host::Host;
 use crate::outcome::Report;
+use crate::pipeline::ca;
+use crate::schedule::change::{self, FOREIGN};
+use crate::schedule::file::{File, Place};
+use crate::schedule::systemd::{Start, Unit};
+use crate::schedule::{Plan, cron, systemd};
 
-struct Entry {
-    /// Minute of the hour; `None` is every minute.
-    minute: Option<u8>,
-    command: &'static str,
-    what: &'static str,
+/// It is there where systemd runs this host, and nowhere else (sd_booted(3)).
+const BOOTED: &str = "/run/systemd/system";
+
+pub(super) fn run(host: &Host, command: &Schedule) -> Result<Report> {
+    match command {
+        Schedule::Print { which } => print(host, *which),
+        Schedule::Install {
+            which,
+            root,
+            change,
+        } => install(host, &Wanted::of(host, *which)?, root, change),
+        Schedule::Remove { root, dry_run } => {
+            install(host, &Wanted::default(), root, &Change::from(dry_run))
+        }
+    }
 }
 
-fn entries(host: &Host, role: Role) -> Vec<Entry> {
-    let times = &host.config.schedule;
-    let (classifier, database) = (
-        host.config.classifier.is_some(),
-        host.config.database.is_some(),
-    );
-    let mut entries = Vec::new();
-    let mut add = |wanted: bool, minute, command, what| {
-        if wanted {
-            entries.push(Entry {
-                minute,
-                command,
-                what,
-            });
-        }
+/// The schedule that is asked for.
+#[derive(Default)]
+struct Wanted {
+    files: Vec<File>,
+    units: Vec<Unit>,
+    details: Value,
+}
+
+impl Wanted {
+    fn of(host: &Host, which: WhichSchedule) -> Result<Self> {
+        // Where 'pefo init' was not run, everything that is scheduled would fail.
+        host.introduction()?;
+        let by_default = match Path::new(BOOTED).is_dir() {
+            true => ScheduleFormat::Systemd,
+            false => ScheduleFormat::Cron,
+        };
+        let format = which.format.unwrap_or(by_default);
+        let shape = shape(format, which.shape)?;
+        let program = std::env::current_exe()
+            .map_err(|error| Error::new(ErrorKind::Io, "find this program").with_source(error))?;
+        let cadir = ca::place(host)?;
+        let place = Place {
+            config: &host.config,
+            config_path: &host.config_path,
+            program: &program,
+            cadir: &cadir,
+        };
+        let plan = Plan::of(&host.config);
+        let (files, units, name) = match format {
+            ScheduleFormat::Cron => (vec![cron::table(&place, &plan)?], Vec::new(), "cron"),
+            ScheduleFormat::Systemd => {
+                let units = systemd::units(&place, &plan, shape)?;
+                (units.iter().map(Unit::file).collect(), units, "systemd")
+            }
+        };
+        let entries: Vec<Value> = plan.entries().iter().map(|entry| {
+            json!({ "role": entry.role, "command": entry.command, "datasets": entry.datasets, "time": entry.time.cron() })
+        }).collect();
+        let shape = match shape {
+            ScheduleShape::Timers => "timers",
+            ScheduleShape::Watch => "watch",
+            ScheduleShape::Daemon => "daemon",
+        };
+        Ok(Self {
+            files,
+            units,
+            details: json!({ "format": name, "as": shape, "entries": entries }),
+        })
+    }
+}
+
+/// What goes on running: for systemd the watch, where nothing else is said; cron keeps nothing running.
+fn shape(format: ScheduleFormat, named: Option<ScheduleShape>) -> Result<ScheduleShape> {
+    match (format, named) {
+        (ScheduleFormat::Systemd, named) => Ok(named.unwrap_or(ScheduleShape::Watch)),
+        (ScheduleFormat::Cron, None | Some(ScheduleShape::Timers)) => Ok(ScheduleShape::Timers),
+        (ScheduleFormat::Cron, Some(_)) => Err(Error::new(
+            ErrorKind::Config,
+            "cron starts commands at their times and keeps none of them running",
+        )
+        .hint("use --format systemd, or --as timers; what supervises 'pefo run' otherwise is yours to set up")),
+    }
+}
+
+fn print(host: &Host, which: WhichSchedule) -> Result<Report> {
+    let wanted = Wanted::of(host, which)?;
+    let mut text = String::new();
+    for file in &wanted.files {
+        text.push_str(&format!("# /{}\n{}\n", file.path.display(), file.text));
+    }
+    let mut details = wanted.details;
+    details["files"] = paths(Path::new("/"), wanted.files.iter().map(|file| &file.path));
+    Ok(Report::ok(details, text))
+}
+
+fn paths<'a>(root: &Path, paths: impl Iterator<Item = &'a PathBuf>) -> Value {
+    paths
+        .map(|path| Value::from(root.join(path).display().to_string()))
+        .collect()
+}
+
+/// Makes what stands on disk and runs what is wanted. Run again after whatever broke it off, it goes on.
+fn install(host: &Host, wanted: &Wanted, root: &Path, options: &Change) -> Result<Report> {
+    let may_replace = options.accept.iter().any(|rule| rule == FOREIGN);
+    let change = change::Change::towards(root, &wanted.files, may_replace)?;
+    let mut details = match &wanted.details {
+        Value::Null => json!({}),
+        details => details.clone(),
     };
-    match role {
-        Role::Active => {
-            add(true, None, "ca push", "certificates and revocations");
-            add(
-                classifier,
-                Some(times.export_minute),
-                "nc push",
-                "classification",
-            );
-            add(database, Some(times.push_minute), "db push", "databases");
-        }
-        Role::Passive => {
-            add(true, None, "ca apply", "certificates and revocations");
-            add(
-                classifier,
-                Some(times.restore_classifier_minute),
-                "nc restore",
-                "classification",
-            );
-            add(
-                database,
-                Some(times.restore_database_minute),
-                "db restore",
-                "databases",
-            );
+    let stands = |gone| {
+        change
+            .steps
+            .iter()
+            .filter(move |step| step.after.is_none() == gone)
+    };
+    details["written"] = paths(root, stands(false).map(|step| &step.path));
+    details["removed"] = paths(root, stands(true).map(|step| &step.path));
+    if options.dry_run {
+        let text = match change.is_empty() {
+            true => "nothing would change\n".to_owned(),
+            false => change.diff(root),
+        };
+        return Ok(Report::ok(details, text));
+    }
+    let _lock = match host.is_initialised() {
+        true => Some(host.lock("schedule")?),
+        false => None,
+    };
+    let systemd = Systemd::of(host, root);
+    systemd.stop(&change.removed_units())?;
+    change.remove(&host.disk, root)?;
+    change.write(&host.disk, root)?;
+    let enabled = systemd.start(&wanted.units, &change).map_err(|error| {
+        error.hint("the files are written; when that is mended, run 'pefo schedule install' again")
+    })?;
+    let mut text: String = (change.steps.iter())
+        .map(|step| {
+            let verb = if step.after.is_none() {
+                "removed"
+            } else {
+                "wrote"
+            };
+            format!("{verb} {}\n", root.join(&step.path).display())
+        })
+        .collect();
+    text.push_str(enabled);
+    Ok(match change.is_empty() {
+        true => Report::unchanged(details, text),
+        false => Report::ok(details, text),
+    })
+}
+
+/// systemctl, for the files below a root directory.
+struct Systemd<'a> {
+    host: &'a Host,
+    root: &'a Path,
+    is_booted: bool,
+}
+
+impl<'a> Systemd<'a> {
+    fn of(host: &'a Host, root: &'a Path) -> Self {
+        let is_booted = root == Path::new("/") && Path::new(BOOTED).is_dir();
+        Self {
+            host,
+            root,
+            is_booted,
         }
     }
-    entries
-}
 
-/// Prints the schedule for this host's role.
-pub(super) fn print(host: &Host, format: ScheduleFormat) -> Result<Report> {
-    let (station, _) = host.station()?;
-    let program = std::env::current_exe()
-        .map_or_else(|_| "pefo".to_owned(), |path| path.display().to_string());
-    let config = host.config_path.display().to_string();
-    let entries = entries(host, station.role);
-    let mut text = format!(
-        "# pefo on {}, {}\n",
-        host.config.site.certname, station.role
-    );
-    text.push_str(&match format {
-        ScheduleFormat::Cron => {
-            format!("# who reigns, before anything is signed\n@reboot root {program} --config {config} --quiet fence\n")
+    /// Stops what goes away, while its unit still says what it is.
+    fn stop(&self, units: &[String]) -> Result<()> {
+        if units.is_empty() {
+            return Ok(());
         }
-        ScheduleFormat::Systemd => at_boot(&program, &config),
-    });
-    for entry in &entries {
-        text.push_str(&match format {
-            ScheduleFormat::Cron => cron(entry, &program, &config),
-            ScheduleFormat::Systemd => systemd(entry, &program, &config),
-        });
+        let mut words = vec!["disable"];
+        if self.is_booted {
+            words.push("--now");
+        }
+        words.extend(units.iter().map(String::as_str));
+        self.systemctl(&words).map(drop)
     }
-    let details = entries
-        .iter()
-        .map(|entry| json!({ "minute": entry.minute, "command": entry.command }))
-        .collect::<Vec<_>>();
-    Ok(Report::ok(
-        json!({ "role": station.role, "entries": details }),
-        text,
-    ))
+
+    /// Enables what stands; starts it, where systemd runs. Tells what became of it.
+    fn start(&self, units: &[Unit], change: &change::Change) -> Result<&'static str> {
+        let touches_units = !change.removed_units().is_empty()
+            || units.iter().any(|unit| change.touches(&unit.name));
+        if self.is_booted && touches_units {
+            self.systemctl(&["daemon-reload"])?;
+        }
+        let named = |wanted: &dyn Fn(&Unit) -> bool| -> Vec<&str> {
+            let chosen = units.iter().filter(|unit| wanted(unit));
+            chosen.map(|unit| unit.name.as_str()).collect()
+        };
+        let enabled = named(&|unit| unit.start != Start::ByTimer);
+        if enabled.is_empty() {
+            return Ok("");
+        }
+        if !self.systemctl(&[&["enable"], enabled.as_slice()].concat())? {
+            return Ok("there is no systemctl here: enable the units where systemd runs\n");
+        }
+        if !self.is_booted {
+            return Ok("systemd does not run here: it starts them when it does\n");
+        }
+        // One that is another than before is started anew; the others are left in peace where they run.
+        for (verb, changed) in [("restart", true), ("start", false)] {
+            let names =
+                named(&|unit| unit.start == Start::Now && change.touches(&unit.name) == changed);
+            if !names.is_empty() {
+                self.systemctl(&[&[verb, "--no-block"], names.as_slice()].concat())?;
+            }
+        }
+        Ok("")
+    }
+
+    /// False where there is no such program.
+    fn systemctl(&self, words: &[&str]) -> Result<bool> {
+        let mut invocation = Invocation::new("systemctl").arg("--quiet");
+        if self.root != Path::new("/") {
+            invocation = invocation.arg("--root").arg(self.root);
+        }
+        let invocation = words.iter().fold(invocation, Invocation::arg);
+        match self.host.launcher.run(&invocation) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+            Ok(finished) => finished.success(&invocation).map(|_| true),
+        }
+    }
 }
 
-/// Asks the peers who reigns before Puppet's server may sign. Where the reign has ended, it stops what
-/// `[services] on_fence` names, whose start waits for it.
-fn at_boot(program: &str, config: &str) -> String {
-    format!(
-        "# /etc/systemd/system/pefo-fence.service\n[Unit]\nDescription=pefo: who reigns, before anything is signed\n\
-         Wants=network-online.target\nAfter=network-online.target\n\
-         Before=puppetserver.service pe-puppetserver.service\n\n[Service]\nType=oneshot\n\
-         ExecStart={program} --config {config} --quiet fence\n\n[Install]\nWantedBy=multi-user.target\n\n"
-    )
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn cron(entry: &Entry, program: &str, config: &str) -> String {
-    let minute = entry
-        .minute
-        .map_or_else(|| "*".to_owned(), |minute| minute.to_string());
-    format!(
-        "# {}\n{minute} * * * * root {program} --config {config} --quiet {}\n",
-        entry.what, entry.command
-    )
-}
-
-fn systemd(entry: &Entry, program: &str, config: &str) -> String {
-    let Entry {
-        minute,
-        command,
-        what,
-    } = entry;
-    let unit = format!("pefo-{}", command.replace(' ', "-"));
-    let when = minute.map_or_else(|| "*:*:00".to_owned(), |minute| format!("*:{minute:02}:00"));
-    format!(
-        "# /etc/systemd/system/{unit}.service\n[Unit]\nDescription=pefo: {what}\n\n[Service]\nType=oneshot\n\
-         ExecStart={program} --config {config} --quiet {command}\n\n\
-         # /etc/systemd/system/{unit}.timer\n[Unit]\nDescription=pefo: {what}\n\n[Timer]\nOnCalendar={when}\n\
-         AccuracySec=1s\n\n[Install]\nWantedBy=timers.target\n\n"
-    )
+    #[test]
+    fn cron_keeps_nothing_running() {
+        let cron = |named| shape(ScheduleFormat::Cron, named);
+        assert_eq!(cron(None).unwrap(), ScheduleShape::Timers);
+        for named in [ScheduleShape::Watch, ScheduleShape::Daemon] {
+            assert_eq!(cron(Some(named)).unwrap_err().kind(), ErrorKind::Config);
+        }
+        let systemd = |named| shape(ScheduleFormat::Systemd, named).unwrap();
+        assert_eq!(systemd(None), ScheduleShape::Watch);
+        assert_eq!(systemd(Some(ScheduleShape::Daemon)), ScheduleShape::Daemon);
+    }
 }

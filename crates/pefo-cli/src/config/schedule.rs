@@ -1,5 +1,7 @@
 //! `[schedule]`: when the commands run.
 
+use std::path::PathBuf;
+
 use pefo_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +19,10 @@ pub struct Schedule {
     pub restore_database_minute: u8,
     /// How often the passive rehearses a takeover.
     pub drill: Drill,
+    /// Whether systemd's services are held to what their commands need.
+    pub sandbox: bool,
+    /// Where they may write besides: for hooks.
+    pub writable: Vec<PathBuf>,
 }
 
 /// `schedule.drill`.
@@ -40,6 +46,8 @@ impl Default for Schedule {
             restore_classifier_minute: 0,
             restore_database_minute: 3,
             drill: Drill::Never,
+            sandbox: true,
+            writable: Vec::new(),
         }
     }
 }
@@ -63,6 +71,12 @@ impl Schedule {
                 ));
             }
         }
-        Ok(())
+        match schedule.writable.iter().find(|path| !path.is_absolute()) {
+            Some(path) => bad(format!(
+                "schedule.writable: {:?} is not an absolute path",
+                path.display().to_string()
+            )),
+            None => Ok(()),
+        }
     }
 }

@@ -34,7 +34,11 @@ fn the_example_names_every_key_and_shows_the_defaults() {
     // Read, and not checked: what the example shows are alternatives.
     let full: Config = unknown::parse(&uncommented()).unwrap();
     let minimal = Config::parse("[site]\ncertname = \"puppet-a.example.com\"").unwrap();
-    assert_eq!(full.schedule, minimal.schedule);
+    let schedule = Schedule {
+        writable: full.schedule.writable.clone(),
+        ..minimal.schedule
+    };
+    assert_eq!(full.schedule, schedule);
     assert_eq!(full.retention, minimal.retention);
     assert_eq!(
         (full.status.warn_free, full.status.critical_free),
@@ -122,6 +126,10 @@ fn a_wrong_value_is_named_with_its_line() {
         (
             "[site]\ncertname = \"a.lab\"\n[schedule]\npush_minute = 61",
             "schedule.push_minute = 61",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[schedule]\nwritable = [\"log\"]",
+            "schedule.writable: \"log\" is not an absolute path",
         ),
         (
             "[site]\ncertname = \"a.lab\"\nspool_dir = \"/var/lib/pefo/spool\"",

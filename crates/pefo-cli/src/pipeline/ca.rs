@@ -65,6 +65,21 @@ pub fn layout(host: &Host, change: &arguments::Change) -> Result<CaLayout> {
     }
 }
 
+/// Where this host's CA is, or would be.
+///
+/// # Errors
+/// `Io` where puppet.conf cannot be read.
+pub fn place(host: &Host) -> Result<PathBuf> {
+    match (
+        configured(host),
+        layout(host, &arguments::Change::default()),
+    ) {
+        (Some(cadir), _) => Ok(cadir),
+        (None, Ok(layout)) => Ok(layout.cadir().to_owned()),
+        (None, Err(_)) => pefo_ca::layout::seed_target(std::path::Path::new("/")),
+    }
+}
+
 fn configured(host: &Host) -> Option<PathBuf> {
     let cadir = &host.config.ca.cadir;
     (cadir.as_os_str() != "auto").then(|| cadir.clone())

@@ -3,10 +3,18 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`time`] | a time that comes again, and when it next does |
+//! | [`cron`], [`systemd`] | the schedule as files of a scheduler |
+//! | [`needs`] | what each command writes and may do, for the units' sandboxes |
+//! | [`file`], [`change`] | what stands on disk, and what is to |
 //!
 //! The original module's times are the defaults. Both roles have their entries on both masters: which of them do
 //! anything is decided when they run.
 
+pub mod change;
+pub mod cron;
+pub mod file;
+pub mod needs;
+pub mod systemd;
 pub mod time;
 
 use pefo_core::clock::Timestamp;

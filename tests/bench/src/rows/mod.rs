@@ -5,6 +5,7 @@ mod db;
 mod delta;
 mod nc;
 mod reign;
+mod run;
 mod status;
 mod tree;
 
@@ -19,6 +20,7 @@ pub(crate) fn all() -> Vec<Row> {
         db::rows(),
         nc::rows(),
         reign::rows(),
+        run::rows(),
         status::rows(),
     ]
     .into_iter()

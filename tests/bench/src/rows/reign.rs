@@ -44,10 +44,12 @@ pub(crate) fn rows() -> Vec<Row> {
 const SITE: Size = Size {
     certificates: 10_000,
     groups: 12,
+    poll_seconds: 2,
 };
 const LARGE: Size = Size {
     certificates: 50_000,
     groups: 5_000,
+    poll_seconds: 2,
 };
 
 fn verdict(holds: bool) -> &'static str {

@@ -67,6 +67,7 @@ fn status(world: &World, pairs: usize) -> Result<Measured, Halt> {
     let size = Size {
         certificates: 50_000,
         groups: 12,
+        poll_seconds: 10,
     };
     let whole = Whole::in_step(world, "status", size)?;
     fill(&whole.passive_runs())?;

@@ -23,7 +23,7 @@ use pefo_testkit::{skip, wait};
 use self::busy::{Busy, Dice};
 use self::shown::{Held, Shown, received};
 use super::seat::{Seat, seats};
-use super::{issued, stands};
+use super::{issued, stands, status};
 use crate::evidence::fails_as;
 use crate::pair::Pair;
 
@@ -167,10 +167,10 @@ impl World {
         }
         *daemon = old.master.run();
         wait::until("the old active to be fenced", LIMIT, || {
-            daemon.ended().is_some()
+            status(&old.master)["fenced"].is_string()
         });
-        let code = daemon.ended().and_then(|status| status.code());
-        assert_eq!(code, Some(6), "{}", old.master.watch_log());
+        assert!(daemon.ended().is_none(), "{}", old.master.watch_log());
+        daemon.kill();
     }
 
     /// It steps down, brings over what nobody saw, and both hold the same.

@@ -12,7 +12,7 @@ use pefo_testkit::wait;
 use crate::pair::Pair;
 
 use super::seat::{Seat, seats};
-use super::{issued, stands};
+use super::{issued, stands, status};
 
 /// Longer than anything takes here.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -112,9 +112,10 @@ fn fail_over(old: &mut Seat, daemon: &mut Child, new: &Seat, turn: u64) {
     old.master.restart_sshd();
     *daemon = old.master.run();
     wait::until("the old active to be fenced", LIMIT, || {
-        daemon.ended().is_some()
+        status(&old.master)["fenced"].is_string()
     });
-    assert_eq!(daemon.ended().and_then(|status| status.code()), Some(6));
+    assert!(daemon.ended().is_none(), "{}", old.master.watch_log());
+    daemon.kill();
     // The daemon brings the CA by itself.
     old.master.pefo(["demote", "--wait", "0"]).exits(4);
     new.push_rest();

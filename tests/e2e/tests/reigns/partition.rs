@@ -31,7 +31,7 @@ fn seeded_on(network: &Network, io_timeout: Duration) -> Option<Pair> {
 
 /// Both run, and a certificate that A signed is on B.
 fn running(pair: &mut Pair) -> (Child, Child) {
-    let running = (pair.a.run(), pair.b.run());
+    let running = (pair.a.watch(), pair.b.watch());
     pair.ca.sign("seen.lab").unwrap();
     let arrives = pair.b.cadir().join("signed/seen.lab.pem");
     wait::until("seen.lab at B", LIMIT, || arrives.exists());

@@ -9,6 +9,7 @@ use pefo_testkit::postgres::{Cluster, ClusterOptions};
 use pefo_testkit::skip;
 
 use crate::classifier::{captured, web_servers};
+use crate::schedule;
 
 const DATABASE: &str = "pe-rbac";
 
@@ -44,6 +45,8 @@ pub(crate) fn seats(a: Master, b: Master, hosts: Option<[&Host; 2]>) -> Option<[
         }
         master.use_classifier(&console, "poll_seconds = 1");
         master.use_database(&cluster, &[DATABASE]);
+        // Databases cross when a test says so, not by the daemon's clock.
+        master.configure(&schedule::minutes(schedule::in_minutes(30)));
         seats.push(Seat {
             master,
             console,

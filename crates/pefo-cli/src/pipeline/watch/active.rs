@@ -25,7 +25,7 @@ use super::line::Line;
 use super::notices::Notices;
 use super::numbers::Numbers;
 use super::outbox::{Outbox, Parcel};
-use super::{Course, HEARTBEAT};
+use super::{Beat, Course, ROUND};
 use crate::arguments;
 use crate::host::Host;
 use crate::outcome::Report;
@@ -45,7 +45,7 @@ const CRLS: [&str; 2] = ["ca_crl.pem", "infra_crl.pem"];
 ///
 /// # Errors
 /// `Locked`, `WrongRole`, `Fenced`; what every peer refuses for good.
-pub(super) fn run(host: &Host) -> Result<Report> {
+pub(super) fn run(host: &Host, beat: &dyn Beat) -> Result<Report> {
     let active = Active::open(host)?;
     let _lock = host.lock("push-ca")?;
     // What a push had kept is overtaken: the watch begins with what each peer has.
@@ -53,7 +53,8 @@ pub(super) fn run(host: &Host) -> Result<Report> {
     let mut course = Course::of_ca(Role::Active);
     let mut has_watched = false;
     loop {
-        let ended = watch(&active, &mut course, &mut has_watched);
+        beat.beat()?;
+        let ended = watch(&active, &mut course, &mut has_watched, beat);
         match ended {
             Ok(over) => return Err(over),
             // The directory was moved or is being put back: what is there afterwards is looked at anew.
@@ -70,7 +71,12 @@ pub(super) fn run(host: &Host) -> Result<Report> {
 }
 
 /// Gives what ended it for good; tells whether there was a CA to watch.
-fn watch(active: &Active<'_>, course: &mut Course, has_watched: &mut bool) -> Result<Error> {
+fn watch(
+    active: &Active<'_>,
+    course: &mut Course,
+    has_watched: &mut bool,
+    beat: &dyn Beat,
+) -> Result<Error> {
     let layout = ca::layout(active.host, &arguments::Change::default())?;
     *has_watched = true;
     // Before it is read: what changes from here on is hinted at.
@@ -96,7 +102,7 @@ fn watch(active: &Active<'_>, course: &mut Course, has_watched: &mut bool) -> Re
         }
         let (waker, stop) = (watcher.waker(), cancel.clone());
         scope.spawn(move || watch_station(active, &waker, &stop));
-        let ended = follow(&mut feed, &mut watcher, &outbox, course);
+        let ended = follow(&mut feed, &mut watcher, &outbox, course, beat);
         outbox.stop();
         cancel.cancel();
         ended
@@ -134,11 +140,13 @@ fn follow(
     watcher: &mut Watcher,
     outbox: &Outbox,
     course: &mut Course,
+    beat: &dyn Beat,
 ) -> Result<Error> {
     let mut hints: Vec<Hint> = Vec::new();
     loop {
+        beat.beat()?;
         feed.active.may_go_on()?;
-        let came = watcher.next(if hints.is_empty() { HEARTBEAT } else { QUIET })?;
+        let came = watcher.next(if hints.is_empty() { ROUND } else { QUIET })?;
         let is_quiet = came.is_none();
         hints.extend(came);
         drain(watcher, &mut hints)?;

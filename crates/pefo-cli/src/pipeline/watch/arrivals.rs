@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
+use pefo_core::clock::Clock;
 use pefo_core::{Error, Result};
 use rustix::event::{PollFd, PollFlags, Timespec};
+
+use super::ROUND;
 
 /// What a directory of the spool is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +83,34 @@ impl Arrivals {
     /// # Errors
     /// `Io`.
     pub(super) fn wait(&mut self, timeout: Duration) -> Result<Came> {
+        Ok(self.within(timeout)?.unwrap_or(Came::ANYTHING))
+    }
+
+    /// As [`Arrivals::wait`], unless `goes_on`, which is asked at least every [`ROUND`], says no.
+    ///
+    /// # Errors
+    /// `Io`, and what `goes_on` says.
+    pub(super) fn wait_unless(
+        &mut self,
+        timeout: Duration,
+        clock: &dyn Clock,
+        goes_on: &dyn Fn() -> Result<()>,
+    ) -> Result<Came> {
+        let until = clock.monotonic() + timeout;
+        loop {
+            goes_on()?;
+            let left = until.saturating_sub(clock.monotonic());
+            if left.is_zero() {
+                return Ok(Came::ANYTHING);
+            }
+            if let Some(came) = self.within(left.min(ROUND))? {
+                return Ok(came);
+            }
+        }
+    }
+
+    /// What came within this time.
+    fn within(&mut self, timeout: Duration) -> Result<Option<Came>> {
         let failed = |error| Error::io("watch", &self.spool, error);
         let timeout =
             Timespec::try_from(timeout).map_err(|error| failed(std::io::Error::other(error)))?;
@@ -88,8 +119,8 @@ impl Arrivals {
             PollFlags::IN,
         )];
         match rustix::event::poll(&mut fds, Some(&timeout)) {
-            Ok(0) => Ok(Came::ANYTHING),
-            Ok(_) | Err(rustix::io::Errno::INTR) => self.collect(),
+            Ok(0) => Ok(None),
+            Ok(_) | Err(rustix::io::Errno::INTR) => self.collect().map(Some),
             Err(error) => Err(failed(error.into())),
         }
     }

@@ -32,14 +32,22 @@ const PEER_AGAIN: Duration = Duration::from_secs(15);
 
 /// Keeps the classifier in step until stop is said or the reign ends; what ended it for good is logged.
 pub(super) fn run(host: &Host, role: Role, poll: Duration, cancel: &Cancel) {
-    let ended = match role {
-        Role::Active => active(host, poll, cancel),
-        Role::Passive => passive(host, cancel),
-    };
-    if let Err(error) = ended
-        && error.kind() != ErrorKind::Cancelled
-    {
-        tracing::error!(%error, "the classifier is not watched any more");
+    loop {
+        let ended = match role {
+            Role::Active => active(host, poll, cancel),
+            Role::Passive => passive(host, cancel),
+        };
+        match ended {
+            Err(error) if error.kind() == ErrorKind::Cancelled => return,
+            Err(error) if is_over(&error) => {
+                return tracing::error!(%error, "the classifier is not watched any more");
+            }
+            Err(error) => tracing::error!(%error, "the classifier is not watched for a while"),
+            Ok(()) => {}
+        }
+        if cancel.wait(&*host.clock, HEARTBEAT).is_err() {
+            return;
+        }
     }
 }
 
@@ -171,8 +179,7 @@ fn passive(host: &Host, cancel: &Cancel) -> Result<()> {
             let wait = pace.wait(ended.is_ok(), now.saturating_sub(began));
             failed = ended.is_err().then_some((position, now + wait));
         }
-        cancel.check()?;
-        arrivals.wait(HEARTBEAT)?;
+        arrivals.wait_unless(HEARTBEAT, &*host.clock, &|| cancel.check())?;
         cancel.check()?;
         until_it_goes_on(host, cancel)?;
     }

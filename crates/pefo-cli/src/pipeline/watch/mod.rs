@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use pefo_core::cancel::Cancel;
 use pefo_core::clock::Timestamp;
+use pefo_core::digest_cache::Identity;
 use pefo_core::generation::{DataSet, Position};
 use pefo_core::reign::Role;
 use pefo_core::run::{Outcome, RunRecord};
@@ -29,7 +30,6 @@ use pefo_core::{Error, ErrorKind, Result};
 
 use super::apply::stamps;
 use super::requests;
-use crate::bulletin;
 use crate::host::Host;
 use crate::original::{self, Status};
 use crate::outcome::{Report, original_script, outcome_of};
@@ -49,13 +49,30 @@ const RESTING: Duration = Duration::from_secs(1);
 /// And how often while its role is changing.
 const CHANGING: Duration = Duration::from_millis(50);
 
+/// What goes round says so at least this often, but for what it does in between.
+pub const ROUND: Duration = Duration::from_secs(1);
+
+/// Hears that a loop comes round, and says whether it is to go on.
+pub trait Beat {
+    /// The loop has come round.
+    ///
+    /// # Errors
+    /// `Cancelled` once it is to end.
+    fn beat(&self) -> Result<()>;
+}
+
+/// What says in which role this host acts, and whether it does; equal as long as that is the same.
+pub fn standing(host: &Host) -> [Option<Identity>; 3] {
+    stamps(host)
+}
+
 /// Watches until it is stopped, in whatever role this host is.
 ///
 /// # Errors
 /// `Locked` where another run does this host's part; `Fenced` once its reign has ended; what makes going on
-/// pointless.
-pub fn run(host: &Host) -> Result<Report> {
-    bulletin::while_in(host, || parts(host, |role| one(host, role)))
+/// pointless; `Cancelled` once it is told to stop.
+pub fn run(host: &Host, beat: &dyn Beat) -> Result<Report> {
+    parts(host, beat, |role| one(host, role, beat))
 }
 
 /// Watches all there is to watch until it is stopped: the CA, and the classifier where one is
@@ -63,34 +80,37 @@ pub fn run(host: &Host) -> Result<Report> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_all(host: &Host) -> Result<Report> {
-    bulletin::while_in(host, || parts(host, |role| both(host, role)))
-}
-
-fn both(host: &Host, role: Role) -> Result<Report> {
-    let cancel = Cancel::new();
-    std::thread::scope(|scope| {
-        if let Some(settings) = &host.config.classifier {
-            let poll = Duration::from_secs(settings.poll_seconds.into());
-            let cancel = &cancel;
-            scope.spawn(move || classifier::run(host, role, poll, cancel));
-        }
-        let ended = one(host, role);
-        cancel.cancel();
-        ended
+pub fn run_all(host: &Host, beat: &dyn Beat) -> Result<Report> {
+    parts(host, beat, |role| {
+        let cancel = Cancel::new();
+        std::thread::scope(|scope| {
+            if let Some(settings) = &host.config.classifier {
+                let poll = Duration::from_secs(settings.poll_seconds.into());
+                let cancel = &cancel;
+                scope.spawn(move || classifier::run(host, role, poll, cancel));
+            }
+            let ended = one(host, role, beat);
+            cancel.cancel();
+            ended
+        })
     })
 }
 
-fn one(host: &Host, role: Role) -> Result<Report> {
+fn one(host: &Host, role: Role, beat: &dyn Beat) -> Result<Report> {
     match role {
-        Role::Active => active::run(host),
-        Role::Passive => passive::run(host),
+        Role::Active => active::run(host, beat),
+        Role::Passive => passive::run(host, beat),
     }
 }
 
 /// Does the part of this host's role, and goes on with the other one's when that has changed.
-fn parts(host: &Host, mut part: impl FnMut(Role) -> Result<Report>) -> Result<Report> {
+fn parts(
+    host: &Host,
+    beat: &dyn Beat,
+    mut part: impl FnMut(Role) -> Result<Report>,
+) -> Result<Report> {
     loop {
+        beat.beat()?;
         look(host)?;
         let stamps = stamps(host);
         let (station, _) = host.station()?;
@@ -103,7 +123,7 @@ fn parts(host: &Host, mut part: impl FnMut(Role) -> Result<Report>) -> Result<Re
         if !rests && !speaks_of_role {
             return Err(ended);
         }
-        until_it_may_go_on(host)?;
+        until_it_may_go_on(host, beat)?;
         // Nothing has changed: what ended it would end it again.
         if !rests && stamps == self::stamps(host) {
             return Err(ended);
@@ -112,8 +132,9 @@ fn parts(host: &Host, mut part: impl FnMut(Role) -> Result<Report>) -> Result<Re
 }
 
 /// Waits while this host is paused or its role is changing.
-fn until_it_may_go_on(host: &Host) -> Result<()> {
+fn until_it_may_go_on(host: &Host, beat: &dyn Beat) -> Result<()> {
     loop {
+        beat.beat()?;
         let (station, _) = host.station()?;
         if station.changing.is_some() {
             // What was broken off is asked for again by the one who waits for it.

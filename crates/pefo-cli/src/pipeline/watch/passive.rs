@@ -15,7 +15,7 @@ use pefo_core::{Error, Result};
 use super::arrivals::{Arrivals, Came, Kind};
 use super::child::compare_in_child;
 use super::notices::Notices;
-use super::{Course, HEARTBEAT};
+use super::{Beat, Course, HEARTBEAT};
 use crate::arguments::Change;
 use crate::host::Host;
 use crate::outcome::Report;
@@ -32,7 +32,7 @@ const WHOLE_AGAIN: Duration = Duration::from_secs(300);
 ///
 /// # Errors
 /// `Locked`, `WrongRole` once this host is promoted, `Io` where the spool cannot be watched.
-pub(super) fn run(host: &Host) -> Result<Report> {
+pub(super) fn run(host: &Host, beat: &dyn Beat) -> Result<Report> {
     let _lock = host.lock("apply-ca")?;
     let mut follower = Follower::new(host);
     let mut notices = Notices::of(host);
@@ -58,7 +58,7 @@ pub(super) fn run(host: &Host) -> Result<Report> {
         {
             tracing::warn!(%error, "requests of the active wait on");
         }
-        came = arrivals.wait(HEARTBEAT)?;
+        came = arrivals.wait_unless(HEARTBEAT, &*host.clock, &|| beat.beat())?;
     }
 }
 
