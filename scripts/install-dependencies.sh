@@ -10,7 +10,7 @@ set -eu
 
 packages="build-essential pkg-config libssl-dev openssh-server openssh-client openssl curl jq rsync \
 acl e2fsprogs iproute2 mount util-linux postgresql postgresql-contrib puppetserver puppet-agent \
-python3-prometheus-client"
+python3-prometheus-client git r10k"
 
 say() { printf 'dependencies: %s\n' "$*"; }
 
