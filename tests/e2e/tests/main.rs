@@ -14,6 +14,7 @@ mod alerts;
 mod bad_input;
 mod ca;
 mod classifier;
+mod code;
 mod commands;
 mod crash;
 mod database;

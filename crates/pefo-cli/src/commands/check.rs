@@ -11,6 +11,8 @@ use serde_json::json;
 
 use super::init::{armed_originals, authorized_keys};
 use crate::arguments::Change;
+use crate::code::manager::Manager;
+use crate::code::read;
 use crate::host::Host;
 use crate::launcher::account;
 use crate::outcome::{Health, Report};
@@ -70,6 +72,9 @@ pub(super) fn run(host: &Host) -> Report {
     }
     if host.config.database.is_some() {
         add("database", Health::Critical, database(host));
+    }
+    if host.config.code.is_some() {
+        add("code", Health::Warning, code(host));
     }
     if let Some(settings) = &host.config.puppetdb {
         let exported = aftermath::count_exported(settings);
@@ -331,6 +336,22 @@ fn files(host: &Host, role: Option<Role>) -> Result<String> {
     Err(bad(
         format!("wanted and not there: {}", missing.join(", ")),
         "where this site needs none of it, name it in files.exclude",
+    ))
+}
+
+/// The program that deploys is there, and the directory that it deploys to.
+fn code(host: &Host) -> Result<String> {
+    let manager = Manager::of(host)?;
+    let program = manager.ready()?;
+    let dir = read::directory(host)?;
+    std::fs::read_dir(&dir).map_err(|error| {
+        Error::io("list", &dir, error)
+            .hint("set environments in the [code] section, or run 'pefo code deploy' once")
+    })?;
+    let count = read::environments(host)?.len();
+    Ok(format!(
+        "{program}; {}: {count} environments",
+        dir.display()
     ))
 }
 
