@@ -10,7 +10,7 @@ set -eu
 
 packages="build-essential pkg-config libssl-dev openssh-server openssh-client openssl curl jq rsync \
 acl e2fsprogs iproute2 mount util-linux systemd strace postgresql postgresql-contrib puppetserver puppet-agent \
-python3-prometheus-client man-db groff lintian"
+python3-prometheus-client man-db groff lintian git r10k"
 
 say() { printf 'dependencies: %s\n' "$*"; }
 

@@ -11,14 +11,26 @@ use pefo_core::{Error, ErrorKind, Result};
 /// inherited but what the invocation sets.
 pub struct AccountLauncher {
     account: String,
+    group: String,
     inner: Arc<dyn Launcher>,
 }
 
 impl AccountLauncher {
-    /// Runs everything as `account`, started through `inner`.
+    /// Runs everything as `account` and the group of the same name, started through `inner`.
     pub fn new(account: impl Into<String>, inner: Arc<dyn Launcher>) -> Self {
+        let account = account.into();
         Self {
-            account: account.into(),
+            group: account.clone(),
+            account,
+            inner,
+        }
+    }
+
+    /// Runs everything as an account that was looked up, and its primary group.
+    pub fn of(account: &Account, inner: Arc<dyn Launcher>) -> Self {
+        Self {
+            account: account.name.clone(),
+            group: account.gid.to_string(),
             inner,
         }
     }
@@ -28,7 +40,7 @@ impl AccountLauncher {
     fn through_setpriv(&self, invocation: &Invocation) -> Invocation {
         let outer = Invocation::new("setpriv")
             .arg(format!("--reuid={}", self.account))
-            .arg(format!("--regid={}", self.account))
+            .arg(format!("--regid={}", self.group))
             .arg("--init-groups")
             .arg("--no-new-privs")
             .arg("--");

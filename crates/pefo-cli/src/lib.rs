@@ -21,12 +21,14 @@
 //! | [`original`], [`syslog`] | lines as the original module wrote them |
 //! | [`overview`] | what this host knows of itself and its peers, as a value |
 //! | [`products`] | which products this host has, and their versions |
+//! | [`code`] | Puppet code: what is deployed, compared, and by what it is deployed |
 //! | [`commands`] | one module a command |
 //! | [`outcome`] | reports and exit codes |
 
 pub mod alarms;
 pub mod arguments;
 pub mod bulletin;
+pub mod code;
 pub mod commands;
 pub mod config;
 pub mod daemon;

@@ -69,7 +69,7 @@ impl fmt::Display for Protocols {
 pub struct Purpose(String);
 
 impl Purpose {
-    /// Pushes of a data set: `ca`, `nc`, `db` (all databases) or `files`.
+    /// Pushes of a data set: `ca`, `nc`, `db` (all databases), `files` or `code`.
     pub fn of(dataset: &DataSet) -> Self {
         Self(
             match dataset {
@@ -77,6 +77,7 @@ impl Purpose {
                 DataSet::Classifier => "nc",
                 DataSet::Database(_) => "db",
                 DataSet::Files => "files",
+                DataSet::Code => "code",
             }
             .to_owned(),
         )

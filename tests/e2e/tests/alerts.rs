@@ -58,7 +58,7 @@ fn metric(master: &Master, name: &str) -> Option<f64> {
 }
 
 /// The problems of a kind that a master's status tells, wherever it does.
-fn problems(master: &Master, kind: &str) -> Vec<Value> {
+pub(crate) fn problems(master: &Master, kind: &str) -> Vec<Value> {
     let status = status(master);
     let mut all = status["problems"].as_array().unwrap().clone();
     for row in status["datasets"].as_array().unwrap() {
@@ -432,6 +432,8 @@ fn the_guide_names_the_alerts_that_are_provoked_here() {
         "refused",
         "unproved",
         "silent",
+        // In the tests of code.
+        "drift",
         "skew",
         "watch",
         "disk",

@@ -22,7 +22,7 @@ pub(crate) const NAME: &str = "pe-rbac";
 
 /// Every command that is not hidden, a command line that it accepts, what its help must mention, and
 /// whether it changes state.
-pub(crate) const COMMANDS: [(&str, &str, &str, bool); 47] = [
+pub(crate) const COMMANDS: [(&str, &str, &str, bool); 49] = [
     ("init active", "", "pairing line for the passive", true),
     ("init passive", "--join LINE", "passive of an active", true),
     ("init unpair", "other.lab", "opens nothing here", true),
@@ -59,6 +59,8 @@ pub(crate) const COMMANDS: [(&str, &str, &str, bool); 47] = [
     ("files diff", "", "would change", false),
     ("files apply", "", "put its files in place", true),
     ("files verify", "", "each that differs", false),
+    ("code status", "", "with both commits", false),
+    ("code deploy", "", "what became of each environment", true),
     ("push", "", "every peer", true),
     ("apply", "", "verify and apply", true),
     ("verify", "", "would serve the same", false),
@@ -279,12 +281,13 @@ fn the_help_reads_as_people_know_it() {
       nc          The node classifier
       db          PostgreSQL databases
       files       The few files that a spare needs and no other data set carries
+      code        Puppet code: what both masters have deployed, and deploying it here
       push        On the active: push data sets to every peer; all that are configured where none is
                   named
       apply       On the passive: verify and apply what was received; all that are configured where none
                   is named
-      verify      Whether the spare would serve the same: every data set on the passive, the CA on the
-                  active. Answers as monitoring plugins do
+      verify      Whether the spare would serve the same: every data set on the passive, the CA and the
+                  code on the active. Answers as monitoring plugins do
       run         All that watches, in one process: the CA and the classifier. Runs until it is stopped
       drill       On the passive: prove that this host could take over with what it has, and how long
                   its data would take

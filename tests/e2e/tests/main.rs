@@ -15,6 +15,7 @@ mod bad_input;
 mod ca;
 mod check;
 mod classifier;
+mod code;
 mod commands;
 mod crash;
 mod database;

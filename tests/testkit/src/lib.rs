@@ -17,6 +17,7 @@
 //! | [`ca`] | Puppet CA directories, written and changed as a puppetserver does |
 //! | [`postgres`] | a PostgreSQL cluster, and a database of the shape of PE's RBAC |
 //! | [`classifier`] | a node classifier that answers as Puppet Enterprise's |
+//! | [`code`] | a control repository for a real r10k, and a stand-in for Code Manager's command |
 //! | [`puppetserver`] | real puppetservers: sign, revoke, and ask whether a certificate is accepted |
 //! | [`unit`] | a systemd service under its own restrictions, where systemd does not run |
 //! | [`masters`] | two masters with everything above, driven through the `pefo` program |
@@ -41,6 +42,7 @@ pub mod account;
 pub mod ca;
 pub mod child;
 pub mod classifier;
+pub mod code;
 pub mod disk;
 pub mod line;
 pub mod machine;

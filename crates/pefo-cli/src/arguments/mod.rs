@@ -2,6 +2,7 @@
 
 mod ca;
 mod classifier;
+mod code;
 mod database;
 mod files;
 mod name;
@@ -16,6 +17,7 @@ use pefo_core::generation::DataSet;
 
 pub use ca::Ca;
 pub use classifier::Nc;
+pub use code::Code;
 pub use database::Db;
 pub use files::Files;
 pub use pairing::{Init, InitOptions};
@@ -128,9 +130,12 @@ pub enum Command {
     /// The few files that a spare needs and no other data set carries.
     #[command(subcommand)]
     Files(Files),
+    /// Puppet code: what both masters have deployed, and deploying it here.
+    #[command(subcommand)]
+    Code(Code),
     /// On the active: push data sets to every peer; all that are configured where none is named.
     Push {
-        /// ca, nc, files, db:NAME
+        /// ca, nc, files, db:NAME, code
         datasets: Vec<DataSet>,
         /// Dry run and overruled gates.
         #[command(flatten)]
@@ -138,13 +143,14 @@ pub enum Command {
     },
     /// On the passive: verify and apply what was received; all that are configured where none is named.
     Apply {
-        /// ca, nc, files, db:NAME
+        /// ca, nc, files, db:NAME, code
         datasets: Vec<DataSet>,
         /// Dry run and overruled gates.
         #[command(flatten)]
         change: Change,
     },
-    /// Whether the spare would serve the same: every data set on the passive, the CA on the active. Answers as
+    /// Whether the spare would serve the same: every data set on the passive, the CA and the
+    /// code on the active. Answers as
     /// monitoring plugins do.
     Verify {
         /// On the active: how long to wait for a peer's answer, in seconds.
@@ -179,7 +185,7 @@ pub enum Command {
         /// Reign in an epoch above this one: where two masters claim the same, or a newer one is lost for good.
         #[arg(long, value_name = "N")]
         epoch_above: Option<u64>,
-        /// Leave this data set as it was last applied (ca, nc, files, db:NAME). May be given more than once.
+        /// Leave this data set as it was last applied (ca, nc, files, db:NAME, code). May be given more than once.
         #[arg(long, value_name = "DATASET")]
         leave: Vec<DataSet>,
         /// Take a promotion back that was broken off before the CA was signed for it.

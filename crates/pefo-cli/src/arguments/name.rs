@@ -1,6 +1,6 @@
 //! What each command is called.
 
-use super::{Ca, Command, Config, Db, Files, Init, Nc, Schedule};
+use super::{Ca, Code, Command, Config, Db, Files, Init, Nc, Schedule};
 
 impl Command {
     /// The command's words, as reports and records name it.
@@ -40,6 +40,8 @@ impl Command {
             Command::Files(Files::Diff) => "files diff",
             Command::Files(Files::Apply { .. }) => "files apply",
             Command::Files(Files::Verify) => "files verify",
+            Command::Code(Code::Status { .. }) => "code status",
+            Command::Code(Code::Deploy { .. }) => "code deploy",
             Command::Push { .. } => "push",
             Command::Apply { .. } => "apply",
             Command::Run { .. } => "run",

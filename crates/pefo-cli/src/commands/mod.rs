@@ -2,6 +2,7 @@
 
 mod ca;
 mod check;
+mod code;
 mod config;
 mod db;
 mod files;
@@ -23,7 +24,9 @@ use pefo_core::generation::DataSet;
 use pefo_core::run::{Outcome, RunRecord};
 use pefo_core::{Error, ErrorKind, Result};
 
-use crate::arguments::{Arguments, Ca, Change, Command, Config, Db, Files, Init, LogFormat, Nc};
+use crate::arguments::{
+    Arguments, Ca, Change, Code, Command, Config, Db, Files, Init, LogFormat, Nc,
+};
 use crate::bulletin;
 use crate::daemon::{self, Heart};
 use crate::host::Host;
@@ -224,6 +227,17 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
         Command::Files(Files::Verify) => {
             Ok(pipeline::files::verify(&host).unwrap_or_else(Report::unknown))
         }
+        Command::Code(Code::Status { timeout }) => Ok(code::status(&host, *timeout)),
+        Command::Code(Code::Deploy {
+            environments,
+            dry_run,
+        }) => Ok(recorded(
+            &host,
+            command,
+            Some(&DataSet::Code),
+            &Change::from(dry_run),
+            || code::deploy(&host, environments, dry_run.dry_run),
+        )),
         Command::Push { datasets, change } => push(
             &host,
             command,

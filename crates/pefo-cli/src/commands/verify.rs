@@ -9,29 +9,30 @@ use crate::host::Host;
 use crate::outcome::{Health, Report};
 use crate::pipeline;
 
-/// Compares what each data set holds. On the active the CA alone can be compared, by what its peers say; the
-/// rest is the passive's to tell.
+/// Compares what each data set holds. On the active the CA and the code can be compared, by what its peers say;
+/// the rest is the passive's to tell.
 pub(super) fn run(host: &Host, timeout: u64) -> Report {
     let role = match host.station() {
         Ok((station, _)) => station.role,
         Err(error) => return Report::unknown(error),
     };
+    let timeout = Duration::from_secs(timeout);
     let verified = |dataset: &DataSet| {
         let report = match (dataset, role) {
-            (DataSet::Ca, Role::Active) => {
-                pipeline::verify::on_active(host, Duration::from_secs(timeout))
-            }
+            (DataSet::Ca, Role::Active) => pipeline::verify::on_active(host, timeout),
             (DataSet::Ca, Role::Passive) => pipeline::verify::on_passive(host, false),
             (DataSet::Classifier, _) => pipeline::nc::verify(host),
             (DataSet::Database(name), _) => Ok(super::db::verify(host, std::slice::from_ref(name))),
             (DataSet::Files, _) => pipeline::files::verify(host),
+            (DataSet::Code, Role::Active) => pipeline::code::on_active(host, timeout),
+            (DataSet::Code, Role::Passive) => pipeline::code::on_passive(host),
         };
         report.unwrap_or_else(Report::unknown)
     };
     let reports = host
         .datasets()
         .into_iter()
-        .filter(|dataset| role == Role::Passive || *dataset == DataSet::Ca)
+        .filter(|dataset| role == Role::Passive || matches!(dataset, DataSet::Ca | DataSet::Code))
         .map(|dataset| verified(&dataset).about(dataset));
     together(reports.collect())
 }

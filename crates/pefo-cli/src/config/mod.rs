@@ -5,6 +5,7 @@
 mod bandwidth;
 mod ca;
 mod classifier;
+mod code;
 mod database;
 mod facts;
 mod files;
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 pub use bandwidth::Bandwidth;
 pub use ca::Ca;
 pub use classifier::Classifier;
+pub use code::{Code, CodeManager, DeployCode};
 pub use database::{Database, DatabaseTls};
 pub use facts::{Facts, FactsFile, FactsFormat};
 pub use files::{Files, FilesPreset, apart};
@@ -69,6 +71,9 @@ pub struct Config {
     /// The files that no other data set carries, where there are any.
     #[serde(default)]
     pub files: Option<Files>,
+    /// Puppet code, where it is compared.
+    #[serde(default)]
+    pub code: Option<Code>,
     /// What is stopped while a database is swapped.
     #[serde(default)]
     pub services: Services,
@@ -164,6 +169,9 @@ impl Config {
         }
         let names = self.database.iter().flat_map(|database| &database.names);
         datasets.extend(names.cloned().map(DataSet::Database));
+        if self.code.is_some() {
+            datasets.push(DataSet::Code);
+        }
         datasets
     }
 
@@ -177,6 +185,9 @@ impl Config {
         self.log.validate()?;
         if let Some(classifier) = &self.classifier {
             classifier.validate()?;
+        }
+        if let Some(code) = &self.code {
+            code.validate()?;
         }
         if let Some(puppetdb) = &self.puppetdb {
             puppetdb.validate()?;

@@ -18,6 +18,8 @@ pub struct Status {
     pub database: Lag,
     /// Of the files.
     pub files: Lag,
+    /// Of what is deployed of Puppet code.
+    pub code: Lag,
     /// Less room than this on the file system of spool or state is a warning.
     pub warn_free: Size,
     /// And less than this is critical.
@@ -43,6 +45,7 @@ impl Default for Status {
             classifier: Lag::default(),
             database: Lag::default(),
             files: Lag::default(),
+            code: Lag::default(),
             warn_free: Size::of(1 << 30),
             critical_free: Size::of(256 << 20),
             warn_skew: Span::of_seconds(30),
@@ -67,6 +70,7 @@ impl Status {
             DataSet::Classifier => ("classifier", self.classifier),
             DataSet::Database(_) => ("database", self.database),
             DataSet::Files => ("files", self.files),
+            DataSet::Code => ("code", self.code),
         }
     }
 
@@ -77,6 +81,7 @@ impl Status {
             ("classifier", self.classifier),
             ("database", self.database),
             ("files", self.files),
+            ("code", self.code),
         ] {
             if let (Some(warn), Some(critical)) = (lag.warn_lag, lag.critical_lag)
                 && warn > critical

@@ -61,6 +61,15 @@ fn the_example_names_every_key_and_shows_the_defaults() {
         minimal.transport.connect_timeout
     );
     assert_eq!(full.transport.compression, minimal.transport.compression);
+    let defaults = Code {
+        program: full.code.as_ref().and_then(|code| code.program.clone()),
+        config: full.code.as_ref().and_then(|code| code.config.clone()),
+        token_file: full.code.as_ref().and_then(|code| code.token_file.clone()),
+        command: vec!["/usr/local/sbin/deploy-code".into(), "{}".into()],
+        run_as: Some("puppet".into()),
+        ..Code::default()
+    };
+    assert_eq!(full.code.as_ref(), Some(&defaults));
     let written = toml::Table::try_from(&full).unwrap();
     let example: toml::Table = uncommented().parse().unwrap();
     for (section, keys) in &written {
@@ -226,6 +235,34 @@ fn a_wrong_value_is_named_with_its_line() {
         (
             "[site]\ncertname = \"a.lab\"\n[files]\nmax_bytes = \"1 GiB\"",
             "files.max_bytes = \"1 GiB\" is not between",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[code]\nmanager = \"command\"",
+            "code.manager = \"command\" and code.command belong together",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[code]\ncommand = [\"deploy\"]",
+            "code.manager = \"command\" and code.command belong together",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[code]\nmanager = \"command\"\ncommand = [\"x\"]\nconfig = \"/r10k.yaml\"",
+            "are not for code.manager = \"command\"",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[code]\ntoken_file = \"/root/token\"",
+            "code.token_file is for code.manager = \"code-manager\"",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[code]\nenvironments = \"code\"",
+            "code.environments = \"code\" is not an absolute path",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[code]\ntimeout = 0",
+            "code.timeout = 0",
+        ),
+        (
+            "[site]\ncertname = \"a.lab\"\n[code]\nmanager = \"g10k\"",
+            "line 4",
         ),
         ("[site", "line 1"),
     ] {

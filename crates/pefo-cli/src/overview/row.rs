@@ -12,10 +12,11 @@ use pefo_core::{Certname, Result, record};
 use super::Problem;
 use super::course::Course;
 use super::limits::Limits;
+use crate::code::EnvironmentName;
 use crate::host::Host;
 use crate::outcome::Health;
-use crate::pipeline::ack;
 use crate::pipeline::apply::{CaughtUp, caught_up_path};
+use crate::pipeline::{ack, code};
 use crate::schedule::next_due;
 
 /// What is known of one data set.
@@ -114,6 +115,19 @@ impl Gathering<'_> {
                     self.reign.certname
                 ),
             );
+        }
+        if *dataset == DataSet::Code
+            && let Some(noted) = code::noted(host)?
+            && !noted.drifted.is_empty()
+        {
+            let names: Vec<&str> = noted.drifted.iter().map(EnvironmentName::as_str).collect();
+            row.problems.push(Problem {
+                kind: "drift",
+                health: Health::Warning,
+                what: format!("not as on {}: {}", self.reign.certname, names.join(", ")),
+                hint: "'pefo code status' says how; 'pefo code deploy' on the one that is behind"
+                    .to_owned(),
+            });
         }
         self.judge(&mut row, course, || {
             format!("is {} up, and does it push? 'pefo status' there, then 'pefo apply {dataset}' here tells what holds it up", self.reign.certname)

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::received::{self, Received};
 use super::scratch::Scratch;
-use super::{ack, ca, db, files, nc, rollback};
+use super::{ack, ca, code, db, files, nc, rollback};
 use crate::arguments::Change;
 use crate::host::Host;
 use crate::outcome::{Report, outcome_of};
@@ -142,6 +142,18 @@ pub(in crate::pipeline) fn stamps(host: &Host) -> [Option<Identity>; 3] {
 /// `WrongRole` on the active, `Fenced`, `Locked`, `Refused` (`paused`), what the gate or the data set's library
 /// refuses.
 pub fn run(host: &Host, dataset: &DataSet, change: &Change) -> Result<Report> {
+    let report = take(host, dataset, change)?;
+    Ok(match dataset {
+        DataSet::Code if !change.dry_run => code::follow(host, report),
+        _ => report,
+    })
+}
+
+/// As [`run`], and nothing follows that would take its time: for a change of role.
+///
+/// # Errors
+/// As [`run`].
+pub fn take(host: &Host, dataset: &DataSet, change: &Change) -> Result<Report> {
     if !change.dry_run {
         look(host)?;
     }
@@ -337,6 +349,7 @@ fn act(
         DataSet::Classifier => nc::apply(host, received.full(), change, show_only),
         DataSet::Database(name) => db::apply(host, name, received.full(), change, show_only),
         DataSet::Files => files::apply(host, received.full(), change, show_only),
+        DataSet::Code => code::apply(host, received.full(), show_only),
     }
 }
 

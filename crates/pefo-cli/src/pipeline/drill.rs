@@ -1,7 +1,7 @@
 //! `pefo drill`: would the data that this host has carry it, if it had to take over now?
 //!
 //! Each data set is tried out beside the live one: a certificate is signed and revoked in a copy of the CA, the
-//! classification is planned past its gates, each database is restored into scratch. Nothing live is changed, and
+//! classification is planned past its gates, each database is restored into scratch, what is deployed is compared. Nothing live is changed, and
 //! one that fails keeps no other from being tried.
 //!
 //! How long all took together is what the data's part of a takeover would take (RTO); the age of the oldest is how
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use super::apply::{CaughtUp, Passive, caught_up_path};
 use super::scratch::Scratch;
-use super::{ca, db, files, nc};
+use super::{ca, code, db, files, nc};
 use crate::arguments::Change;
 use crate::host::Host;
 use crate::outcome::{Report, error_json};
@@ -162,6 +162,7 @@ fn try_out(
         DataSet::Classifier => try_classifier(host, passive, change),
         DataSet::Database(name) => db::try_out(host, name, change),
         DataSet::Files => try_files(host, passive, change),
+        DataSet::Code => code::try_out(host),
     }
 }
 

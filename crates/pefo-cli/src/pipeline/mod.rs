@@ -1,11 +1,12 @@
 //! The one way through: active: snapshot → generation → transfer; passive: verify → plan → apply → ack.
 //!
-//! [`push`] and [`apply`] are the same for every data set; [`ca`], [`nc`], [`files`] and [`db`] say what a data
+//! [`push`] and [`apply`] are the same for every data set; [`ca`], [`nc`], [`files`], [`db`] and [`code`] say what a data
 //! set is made of and hand it to its library. [`question`] is what the active asks of the passive's root, [`requests`] how that answers.
 
 pub mod ack;
 pub mod apply;
 pub mod ca;
+pub mod code;
 pub mod db;
 pub mod drill;
 pub mod files;

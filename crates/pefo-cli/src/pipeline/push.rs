@@ -22,7 +22,7 @@ use serde_json::json;
 use super::kept::Kept;
 use super::scratch::Scratch;
 use super::session::connect;
-use super::{ca, db, files, nc};
+use super::{ca, code, db, files, nc};
 use crate::arguments::Change;
 use crate::host::{Delivered, Host};
 use crate::outcome::Report;
@@ -165,6 +165,7 @@ pub fn run(
         DataSet::Classifier => nc::collect(host, change, &recipients)?,
         DataSet::Database(name) => db::collect(host, name, scratch.path(), &recipients, change)?,
         DataSet::Files => files::collect(host, change, &recipients)?,
+        DataSet::Code => code::collect(host, &recipients)?,
     };
     if change.dry_run {
         let names: Vec<&Certname> = peers.iter().map(|peer| &peer.certname).collect();

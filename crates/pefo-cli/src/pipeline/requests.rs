@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::apply::Passive;
 use super::received::{reopen_batches, way_to};
-use super::{ack, ca};
+use super::{ack, ca, code};
 use crate::host::Host;
 use crate::reigns::handover;
 
@@ -181,21 +181,31 @@ impl Root<'_> {
         }
     }
 
-    /// What this host has that the generations it accepted do not.
+    /// What this host has that the generations it accepted do not; of code, what is deployed here now.
     fn bring(&self, dataset: &DataSet) -> Result<Brought> {
-        let _lock = self.lock(dataset)?;
-        if *dataset != DataSet::Ca {
-            let message = format!("{dataset} is not brought from one master to the other");
-            return Err(Error::refused("dataset-unknown", message));
-        }
+        // Code is looked at, whoever deploys it meanwhile.
+        let _lock = match dataset {
+            DataSet::Code => None,
+            dataset => self.lock(dataset)?,
+        };
         let Some(accepted) = Accepted::load(&self.host.record_path("accepted", dataset))? else {
             return Err(self.nothing_accepted(dataset));
         };
-        let held = Passive::open(self.host)?.held(dataset, &accepted)?;
+        let files = match dataset {
+            DataSet::Ca => {
+                let held = Passive::open(self.host)?.held(dataset, &accepted)?;
+                ca::beyond(self.host, &held.state)?
+            }
+            DataSet::Code => code::brought(self.host)?,
+            _ => {
+                let message = format!("{dataset} is not brought from one master to the other");
+                return Err(Error::refused("dataset-unknown", message));
+            }
+        };
         let brought = Brought {
             dataset: dataset.clone(),
             position: accepted.position,
-            files: ca::beyond(self.host, &held.state)?,
+            files,
         };
         brought.fits()?;
         Ok(brought)

@@ -167,7 +167,7 @@ fn followed(host: &Host, new: &Reign, wait: Duration, dry_run: bool) -> Result<R
     let mut last: Option<Error> = None;
     while !dry_run && !returned::awaited(host).is_empty() {
         for dataset in returned::awaited(host) {
-            match apply::run(host, &dataset, &Change::default()) {
+            match apply::take(host, &dataset, &Change::default()) {
                 Ok(report) => last = report.errors.into_iter().next().or(last),
                 // It has not come yet, or a watch does it just now.
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Locked) => {}
@@ -235,6 +235,7 @@ fn told(found: &Found, active: &str) -> String {
         DataSet::Classifier => "    what this host's classifier held is kept: 'pefo nc rollback' brings it back here\n".to_owned(),
         DataSet::Files => "    each file that is replaced is kept below backups/files in this host's state directory\n".to_owned(),
         DataSet::Database(_) => "    what this host's database held is kept beside the new one: 'pefo db rollback' brings it back here\n".to_owned(),
+        DataSet::Code => "    nothing of it is lost: it comes from the control repository ('pefo code deploy' here)\n".to_owned(),
     });
     text
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{fence, record};
 use crate::host::Host;
 use crate::pipeline::received::Received;
-use crate::pipeline::{ca, db, files, nc};
+use crate::pipeline::{ca, code, db, files, nc};
 
 /// A data set that is to be compared.
 #[derive(Debug, Serialize, Deserialize)]
@@ -146,5 +146,6 @@ fn compare(host: &Host, dataset: &DataSet, received: &Received) -> Result<(bool,
             Ok((differs, compared.to_string()))
         }
         DataSet::Files => files::differences(host, received.full()),
+        DataSet::Code => code::differences(host, received.full()),
     }
 }

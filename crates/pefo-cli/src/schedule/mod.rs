@@ -113,6 +113,8 @@ fn entry(config: &Config, role: Role, dataset: DataSet) -> Entry {
         (DataSet::Database(_), Role::Passive) => (DB, "db restore", hourly(restore)),
         (DataSet::Files, Role::Active) => (FILES, "files push", hourly(push)),
         (DataSet::Files, Role::Passive) => (FILES, "files apply", hourly(restore)),
+        (DataSet::Code, Role::Active) => (CODE, "push code", hourly(push)),
+        (DataSet::Code, Role::Passive) => (CODE, "apply code", hourly(restore)),
     };
     Entry {
         role,
@@ -127,6 +129,7 @@ const CA: &str = "certificates and revocations";
 const NC: &str = "classification";
 const DB: &str = "databases";
 const FILES: &str = "files";
+const CODE: &str = "what is deployed of Puppet code";
 
 /// In the night of Sunday, when few are at work, and off the minutes of everything else.
 fn drill(how_often: Drill) -> Option<Recurrence> {

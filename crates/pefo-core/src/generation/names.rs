@@ -65,6 +65,8 @@ pub enum DataSet {
     Database(String),
     /// The explicit list of files: `files`.
     Files,
+    /// What is deployed of Puppet code: `code`.
+    Code,
 }
 
 impl DataSet {
@@ -78,6 +80,7 @@ impl DataSet {
             Self::Ca => "ca".to_owned(),
             Self::Classifier => "nc".to_owned(),
             Self::Files => "files".to_owned(),
+            Self::Code => "code".to_owned(),
             Self::Database(name) => {
                 let mut text = "db-".to_owned();
                 for byte in name.bytes() {
@@ -99,6 +102,7 @@ impl fmt::Display for DataSet {
             Self::Ca => f.write_str("ca"),
             Self::Classifier => f.write_str("nc"),
             Self::Files => f.write_str("files"),
+            Self::Code => f.write_str("code"),
             Self::Database(name) => write!(f, "db:{name}"),
         }
     }
@@ -111,6 +115,7 @@ impl FromStr for DataSet {
             "ca" => Ok(Self::Ca),
             "nc" => Ok(Self::Classifier),
             "files" => Ok(Self::Files),
+            "code" => Ok(Self::Code),
             _ => match text.strip_prefix("db:") {
                 Some(name)
                     if !name.is_empty()
@@ -120,7 +125,7 @@ impl FromStr for DataSet {
                     Ok(Self::Database(name.to_owned()))
                 }
                 _ => Err(Error::invalid(format!("{text:?} is no data set"))
-                    .hint("data sets are ca, nc, files and db:NAME")),
+                    .hint("data sets are ca, nc, files, code and db:NAME")),
             },
         }
     }

@@ -21,6 +21,7 @@ fn dataset() -> impl Strategy<Value = DataSet> {
         Just(DataSet::Ca),
         Just(DataSet::Classifier),
         Just(DataSet::Files),
+        Just(DataSet::Code),
         "\\PC{1,15}".prop_map(DataSet::Database),
     ]
 }

@@ -90,9 +90,8 @@ fn where_init_was_not_run_every_command_says_so_in_one_object() {
         let run = pair.a.pefo(words(command).chain(["--json"]));
         match command {
             // Monitoring plugins: unknown, critical.
-            "status" | "ca verify" | "nc verify" | "db verify" | "files verify" | "verify" => {
-                failure(&run.exits(3), command, "config")
-            }
+            "status" | "ca verify" | "code status" | "nc verify" | "db verify" | "files verify"
+            | "verify" => failure(&run.exits(3), command, "config"),
             "check" => {
                 let object = answer(&run.exits(2), command);
                 assert_eq!(object["details"][0]["ok"], false, "{object:#}");
@@ -159,6 +158,11 @@ fn every_command_answers_one_object_in_its_role_and_is_refused_with_6_in_the_oth
             {
                 // A monitoring plugin's answer, whatever the role.
                 failure(&ask(master, command).exits(3), command, "wrong_role");
+            } else if command == "code status" {
+                // No code is configured.
+                failure(&ask(master, command).exits(3), command, "config");
+            } else if command == "code deploy" {
+                failure(&ask(master, command).exits(2), command, "config");
             } else if command == "ca merge" {
                 failure(&ask(master, command).exits(1), command, "unreachable");
             } else if ["promote", "demote"].contains(&command) {

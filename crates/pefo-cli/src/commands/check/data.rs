@@ -2,11 +2,13 @@
 
 use pefo_core::generation::{Accepted, DataSet};
 use pefo_core::reign::Role;
-use pefo_core::{ErrorKind, Result};
+use pefo_core::{Error, ErrorKind, Result};
 use pefo_db::Readiness;
 use pefo_nc::puppetdb::ExportedResources;
 
 use super::point::{Point, bad};
+use crate::code::manager::Manager;
+use crate::code::read;
 use crate::host::Host;
 use crate::outcome::Health;
 use crate::pipeline;
@@ -25,6 +27,9 @@ pub(super) fn points(host: &Host, role: Option<Role>) -> Vec<Point> {
     }
     if config.database.is_some() {
         points.push(database(host, role));
+    }
+    if config.code.is_some() {
+        points.push(Point::of("code", Health::Warning, code(host)));
     }
     if let Some(settings) = &config.puppetdb {
         let exported = aftermath::count_exported(settings);
@@ -165,4 +170,20 @@ fn received(host: &Host, point: &mut Point, ready: &Readiness, name: &str) {
         Some(error) => point.fault(Health::Critical, error.context(format!("db:{name}"))),
         None => point.say(format!("db:{name} can be restored")),
     }
+}
+
+/// The program that deploys is there, and the directory that it deploys to.
+fn code(host: &Host) -> Result<String> {
+    let manager = Manager::of(host)?;
+    let program = manager.ready()?;
+    let dir = read::directory(host)?;
+    std::fs::read_dir(&dir).map_err(|error| {
+        Error::io("list", &dir, error)
+            .hint("set environments in the [code] section, or run 'pefo code deploy' once")
+    })?;
+    let count = read::environments(host)?.len();
+    Ok(format!(
+        "{program}; {}: {count} environments",
+        dir.display()
+    ))
 }
