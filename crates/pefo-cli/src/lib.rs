@@ -19,6 +19,7 @@
 //! | [`original`], [`syslog`] | lines as the original module wrote them |
 //! | [`overview`] | what this host knows of itself and its peers, as a value |
 //! | [`products`] | which products this host has, and their versions |
+//! | [`health`] | what load balancers ask |
 //! | [`commands`] | one module a command |
 //! | [`outcome`] | reports and exit codes |
 
@@ -27,6 +28,7 @@ pub mod arguments;
 pub mod bulletin;
 pub mod commands;
 pub mod config;
+pub mod health;
 pub mod history;
 pub mod host;
 pub mod launcher;

@@ -21,6 +21,7 @@ mod database;
 mod documentation;
 mod files;
 mod full_disk;
+mod health;
 mod network;
 mod pairing;
 mod peers;

@@ -10,7 +10,7 @@ mod nc;
 mod receive;
 mod reign;
 mod schedule;
-mod status;
+pub(crate) mod status;
 mod verify;
 
 use std::collections::BTreeSet;

@@ -8,6 +8,7 @@ mod classifier;
 mod database;
 mod facts;
 mod files;
+mod health;
 mod puppetdb;
 mod schedule;
 mod services;
@@ -32,6 +33,7 @@ pub use classifier::Classifier;
 pub use database::{Database, DatabaseTls};
 pub use facts::{Facts, FactsFile, FactsFormat};
 pub use files::{Files, FilesPreset, apart};
+pub use health::{Health, Listen};
 pub use puppetdb::PuppetDb;
 pub use schedule::{Drill, Schedule};
 pub use services::{ServiceManager, Services};
@@ -78,6 +80,9 @@ pub struct Config {
     /// How much is kept.
     #[serde(default)]
     pub retention: Retention,
+    /// Where load balancers ask how this host does.
+    #[serde(default)]
+    pub health: Option<Health>,
     /// From when on something is amiss.
     #[serde(default)]
     pub status: Status,

@@ -3,6 +3,7 @@
 mod ca;
 mod db;
 mod delta;
+mod health;
 mod nc;
 mod reign;
 mod status;
@@ -20,6 +21,7 @@ pub(crate) fn all() -> Vec<Row> {
         nc::rows(),
         reign::rows(),
         status::rows(),
+        health::rows(),
     ]
     .into_iter()
     .flatten()

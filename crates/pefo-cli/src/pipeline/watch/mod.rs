@@ -30,6 +30,7 @@ use pefo_core::{Error, ErrorKind, Result};
 use super::apply::stamps;
 use super::requests;
 use crate::bulletin;
+use crate::health;
 use crate::host::Host;
 use crate::original::{self, Status};
 use crate::outcome::{Report, original_script, outcome_of};
@@ -64,7 +65,13 @@ pub fn run(host: &Host) -> Result<Report> {
 /// # Errors
 /// As [`run`].
 pub fn run_all(host: &Host) -> Result<Report> {
-    bulletin::while_in(host, || parts(host, |role| both(host, role)))
+    let cancel = Cancel::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| health::serve(host, &cancel));
+        let ended = bulletin::while_in(host, || parts(host, |role| both(host, role)));
+        cancel.cancel();
+        ended
+    })
 }
 
 fn both(host: &Host, role: Role) -> Result<Report> {
