@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what pefo's demo and tests run against: OpenSSH's server, PostgreSQL, puppetserver,
+# Installs what pefo's demo and tests run against: OpenSSH's server, PostgreSQL, puppetserver, a browser,
 # and what the Rust build links to; with the word 'bench', what benchmarks measure against besides.
 # Debian and Ubuntu only; elsewhere, or without root, it says what is missing and lets the tests that need
 # it report `skipped: why`.
@@ -12,6 +12,10 @@ set -eu
 packages="build-essential pkg-config libssl-dev openssh-server openssh-client openssl curl jq rsync \
 acl e2fsprogs iproute2 mount util-linux postgresql postgresql-contrib puppetserver puppet-agent \
 python3-prometheus-client man-db groff lintian"
+# Ubuntu has its browser as a snap only, which no script should install on somebody's machine.
+if [ -r /etc/os-release ] && grep -qx 'ID=debian' /etc/os-release; then
+    packages="$packages chromium chromium-driver"
+fi
 if [ "${1:-}" = bench ]; then
     packages="$packages wrk nginx-light"
 fi

@@ -21,6 +21,7 @@
 //! | [`products`] | which products this host has, and their versions |
 //! | [`health`] | what load balancers ask |
 //! | [`commands`] | one module a command |
+//! | [`report`] | how it went, as a page |
 //! | [`outcome`] | reports and exit codes |
 
 pub mod alarms;
@@ -39,6 +40,7 @@ pub mod overview;
 pub mod pipeline;
 pub mod products;
 pub mod reigns;
+pub mod report;
 pub mod schedule;
 pub mod syslog;
 

@@ -27,6 +27,7 @@ mod pairing;
 mod peers;
 mod puppetservers;
 mod reigns;
+mod report;
 mod requests;
 mod rollback;
 mod rotate_key;

@@ -18,6 +18,7 @@
 //! | [`postgres`] | a PostgreSQL cluster, and a database of the shape of PE's RBAC |
 //! | [`classifier`] | a node classifier that answers as Puppet Enterprise's |
 //! | [`puppetserver`] | real puppetservers: sign, revoke, and ask whether a certificate is accepted |
+//! | [`browser`] | Chromium, and what any page should stand: nothing cut off, nothing too pale |
 //! | [`masters`] | two masters with everything above, driven through the `pefo` program |
 //! | [`wait`], [`child`] | waiting with a deadline; servers that never outlive the test |
 //!
@@ -37,6 +38,7 @@
 //! Failures panic with what went wrong: these are tests. `docs/testing.md` tells more.
 
 pub mod account;
+pub mod browser;
 pub mod ca;
 pub mod child;
 pub mod classifier;

@@ -52,6 +52,7 @@ impl Command {
             Command::Pause { .. } => "pause",
             Command::Resume { .. } => "resume",
             Command::Status { .. } => "status",
+            Command::Report { .. } => "report",
             Command::Schedule(_) => "schedule print",
             Command::Receive => "receive",
         }

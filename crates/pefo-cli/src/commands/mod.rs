@@ -31,6 +31,7 @@ use crate::outcome::{Report, original_script};
 use crate::pipeline;
 use crate::pipeline::push::{KeyTravels, PushOptions};
 use crate::reigns;
+use crate::report;
 use crate::syslog;
 
 /// Runs the command, says what happened, gives the exit code.
@@ -74,6 +75,7 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
         }
         Command::Check => Ok(check::run(&host)),
         Command::Status { metrics } => Ok(status::run(&host, *metrics)),
+        Command::Report { html, since } => report::run(&host, *since, html.as_deref()),
         Command::Schedule(Schedule::Print { format }) => schedule::print(&host, *format),
         Command::Ca(Ca::Diff) => ca::diff(&host),
         Command::Ca(Ca::Watch { in_place }) => {
