@@ -17,7 +17,8 @@ test: dependencies
 
 # pefo and its peers in the same run. ROWS='tree_noop_50k ca_*' measures some rows, PAIRS=9 so many pairs.
 # 'set -f' hands the stars on as they are.
-bench: dependencies
+bench:
+	sh scripts/install-dependencies.sh bench
 	$(CARGO) build --release --locked -p pefo-bench -p pefo-transport -p pefo-cli -p pefo-examples --examples --bins
 	set -f; target/release/bench $(if $(PAIRS),--pairs $(PAIRS)) $(ROWS)
 

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Installs what pefo's demo and tests run against: OpenSSH's server, PostgreSQL, puppetserver, and
-# what the Rust build links to. Debian and Ubuntu only; elsewhere, or without root, it says what is
-# missing and lets the tests that need it report `skipped: why`.
+# Installs what pefo's demo and tests run against: OpenSSH's server, PostgreSQL, puppetserver, a browser,
+# and what the Rust build links to; with the word 'bench', what benchmarks measure against besides.
+# Debian and Ubuntu only; elsewhere, or without root, it says what is missing and lets the tests that need
+# it report `skipped: why`.
 #
 # It guarantees: no service is started or enabled by the installation (policy-rc.d answers 101 while
 # it runs, and is put back as it was), no PostgreSQL cluster is created, and nothing is installed on
@@ -11,6 +12,13 @@ set -eu
 packages="build-essential pkg-config libssl-dev openssh-server openssh-client openssl curl jq rsync \
 acl e2fsprogs iproute2 mount util-linux systemd strace postgresql postgresql-contrib puppetserver puppet-agent \
 python3-prometheus-client man-db groff lintian git r10k"
+# Ubuntu has its browser as a snap only, which no script should install on somebody's machine.
+if [ -r /etc/os-release ] && grep -qx 'ID=debian' /etc/os-release; then
+    packages="$packages chromium chromium-driver"
+fi
+if [ "${1:-}" = bench ]; then
+    packages="$packages wrk nginx-light"
+fi
 
 say() { printf 'dependencies: %s\n' "$*"; }
 
@@ -74,6 +82,7 @@ if [ -d /run/systemd/system ]; then
         openssh-server) systemctl disable --quiet ssh.service ssh.socket 2>/dev/null || true ;;
         puppetserver) systemctl disable --quiet puppetserver 2>/dev/null || true ;;
         puppet-agent) systemctl disable --quiet puppet 2>/dev/null || true ;;
+        nginx-light) systemctl disable --quiet nginx 2>/dev/null || true ;;
         postgresql) systemctl disable --quiet postgresql 2>/dev/null || true ;;
         esac
     done

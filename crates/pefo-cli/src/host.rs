@@ -18,6 +18,7 @@
 //! STATE/sizes/DATASET.json                           how large the newest full generation is
 //! STATE/alarms/DATASET.json                          hooks were told that a data set does not do well
 //! STATE/history/DAY.jsonl                            how each data set did, a line a minute
+//! STATE/health.json                                  why the health endpoint does not answer
 //! STATE/locks, runs, work, exports
 //! ```
 
@@ -42,6 +43,7 @@ use crate::TOOL;
 use crate::config::Config;
 
 /// This host, its configuration and its state directory.
+#[derive(Clone)]
 pub struct Host {
     /// The configuration in force.
     pub config: Config,

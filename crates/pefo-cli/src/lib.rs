@@ -22,7 +22,9 @@
 //! | [`overview`] | what this host knows of itself and its peers, as a value |
 //! | [`products`] | which products this host has, and their versions |
 //! | [`code`] | Puppet code: what is deployed, compared, and by what it is deployed |
+//! | [`health`] | what load balancers ask |
 //! | [`commands`] | one module a command |
+//! | [`report`] | how it went, as a page |
 //! | [`outcome`] | reports and exit codes |
 
 pub mod alarms;
@@ -32,6 +34,7 @@ pub mod code;
 pub mod commands;
 pub mod config;
 pub mod daemon;
+pub mod health;
 pub mod history;
 pub mod host;
 pub mod launcher;
@@ -43,6 +46,7 @@ pub mod overview;
 pub mod pipeline;
 pub mod products;
 pub mod reigns;
+pub mod report;
 pub mod schedule;
 pub mod syslog;
 

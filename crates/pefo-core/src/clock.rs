@@ -56,6 +56,15 @@ impl Timestamp {
                 .saturating_add(time::Duration::try_from(duration).unwrap_or(time::Duration::MAX)),
         )
     }
+
+    /// This time less `duration`.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_sub(time::Duration::try_from(duration).unwrap_or(time::Duration::MAX)),
+        )
+    }
 }
 
 impl From<SystemTime> for Timestamp {

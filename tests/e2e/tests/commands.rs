@@ -22,7 +22,7 @@ pub(crate) const NAME: &str = "pe-rbac";
 
 /// Every command that is not hidden, a command line that it accepts, what its help must mention, and
 /// whether it changes state.
-pub(crate) const COMMANDS: [(&str, &str, &str, bool); 49] = [
+pub(crate) const COMMANDS: [(&str, &str, &str, bool); 50] = [
     ("init active", "", "pairing line for the passive", true),
     ("init passive", "--join LINE", "passive of an active", true),
     ("init unpair", "other.lab", "opens nothing here", true),
@@ -73,6 +73,7 @@ pub(crate) const COMMANDS: [(&str, &str, &str, bool); 49] = [
     ("pause", "", "Push nothing from here", true),
     ("resume", "", "Go on after", true),
     ("status", "", "age of each data set", false),
+    ("report", "", "a page", false),
     ("schedule print", "", "as 'install' would", false),
     ("schedule install", "", "Write the schedule", true),
     ("schedule remove", "", "remove its files", true),
@@ -300,6 +301,7 @@ fn the_help_reads_as_people_know_it() {
       pause       Push nothing from here and apply nothing here until 'pefo resume'; what comes is kept
       resume      Go on after 'pefo pause'
       status      Role, reign and the age of each data set, from local state only
+      report      How lag, runs, refusals and drills went of late: a few lines, or a page
       schedule    Times at which the commands run
       receive     Serve one session of the peer's; sshd's forced command, not for people
 

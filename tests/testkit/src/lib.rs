@@ -20,6 +20,7 @@
 //! | [`code`] | a control repository for a real r10k, and a stand-in for Code Manager's command |
 //! | [`puppetserver`] | real puppetservers: sign, revoke, and ask whether a certificate is accepted |
 //! | [`unit`] | a systemd service under its own restrictions, where systemd does not run |
+//! | [`browser`] | Chromium, and what any page should stand: nothing cut off, nothing too pale |
 //! | [`masters`] | two masters with everything above, driven through the `pefo` program |
 //! | [`wait`], [`child`] | waiting with a deadline; servers that never outlive the test |
 //!
@@ -39,6 +40,7 @@
 //! Failures panic with what went wrong: these are tests. `docs/testing.md` tells more.
 
 pub mod account;
+pub mod browser;
 pub mod ca;
 pub mod child;
 pub mod classifier;

@@ -15,6 +15,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use pefo_core::Certname;
 use pefo_core::generation::DataSet;
 
+use crate::config::Span;
+
 pub use ca::Ca;
 pub use classifier::Nc;
 pub use code::Code;
@@ -242,6 +244,15 @@ pub enum Command {
         /// As Prometheus reads it, instead; the exit code is 0 then.
         #[arg(long, conflicts_with = "json")]
         metrics: bool,
+    },
+    /// How lag, runs, refusals and drills went of late: a few lines, or a page.
+    Report {
+        /// Write one page that holds everything, mode 0600; it replaces a report and nothing else.
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+        /// How far back, as 12h or 30d.
+        #[arg(long, value_name = "SPAN", default_value = "7d")]
+        since: Span,
     },
     /// Times at which the commands run.
     #[command(subcommand)]

@@ -54,6 +54,7 @@ impl Command {
             Command::Pause { .. } => "pause",
             Command::Resume { .. } => "resume",
             Command::Status { .. } => "status",
+            Command::Report { .. } => "report",
             Command::Schedule(Schedule::Print { .. }) => "schedule print",
             Command::Schedule(Schedule::Install { .. }) => "schedule install",
             Command::Schedule(Schedule::Remove { .. }) => "schedule remove",

@@ -16,6 +16,9 @@ pub(super) fn example() -> Report {
 /// Says whether the file is sound.
 pub(super) fn check(path: &Path) -> Result<Report> {
     let config = Config::load(path)?;
+    if let Some(health) = &config.health {
+        health.listen.resolve()?;
+    }
     Ok(Report::ok(
         json!({ "certname": config.site.certname }),
         format!("{}: ok\n", path.display()),

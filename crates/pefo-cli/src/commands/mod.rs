@@ -11,7 +11,7 @@ mod nc;
 mod receive;
 mod reign;
 mod schedule;
-mod status;
+pub(crate) mod status;
 mod verify;
 
 use std::collections::BTreeSet;
@@ -36,6 +36,7 @@ use crate::outcome::{Report, original_script};
 use crate::pipeline;
 use crate::pipeline::push::{KeyTravels, PushOptions};
 use crate::reigns;
+use crate::report;
 use crate::schedule::Plan;
 use crate::syslog;
 
@@ -106,6 +107,7 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
         }
         Command::Check => Ok(check::run(&host)),
         Command::Status { metrics } => Ok(status::run(&host, *metrics)),
+        Command::Report { html, since } => report::run(&host, *since, html.as_deref()),
         Command::Schedule(what) => schedule::run(&host, what),
         Command::Ca(Ca::Diff) => ca::diff(&host),
         Command::Ca(Ca::Watch { in_place }) => {

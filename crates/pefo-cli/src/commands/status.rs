@@ -10,7 +10,7 @@ use crate::outcome::{Health, Report};
 use crate::overview::{Overview, Problem, Row, Space};
 
 /// Answers from what lies on this host.
-pub(super) fn run(host: &Host, as_metrics: bool) -> Report {
+pub(crate) fn run(host: &Host, as_metrics: bool) -> Report {
     match Overview::gather(host) {
         Ok(overview) if as_metrics => Report::ok(Value::Null, metrics::text(&overview)),
         Ok(overview) => report(host, &overview),

@@ -9,6 +9,7 @@ mod code;
 mod database;
 mod facts;
 mod files;
+mod health;
 mod puppetdb;
 mod schedule;
 mod services;
@@ -34,6 +35,7 @@ pub use code::{Code, CodeManager, DeployCode};
 pub use database::{Database, DatabaseTls};
 pub use facts::{Facts, FactsFile, FactsFormat};
 pub use files::{Files, FilesPreset, apart};
+pub use health::{Health, Listen};
 pub use puppetdb::PuppetDb;
 pub use schedule::{Drill, Schedule};
 pub use services::{ServiceManager, Services};
@@ -83,6 +85,9 @@ pub struct Config {
     /// How much is kept.
     #[serde(default)]
     pub retention: Retention,
+    /// Where load balancers ask how this host does.
+    #[serde(default)]
+    pub health: Option<Health>,
     /// From when on something is amiss.
     #[serde(default)]
     pub status: Status,

@@ -25,6 +25,7 @@ use pefo_core::{Error, ErrorKind, Result};
 use serde_json::Value;
 
 use crate::bulletin;
+use crate::health;
 use crate::host::Host;
 use crate::outcome::{Report, outcome_of};
 use crate::pipeline::watch::{self, Beat};
@@ -49,14 +50,25 @@ struct Part {
     run: fn(&Host, &Heart) -> Result<()>,
 }
 
-/// All parts. Whatever else is to go on for as long as the daemon does (such as a listener for health checks) is
-/// another line here.
-const PARTS: &[Part] = &[Part {
-    command: "ca watch",
-    dataset: Some(DataSet::Ca),
-    pulse: Some(WATCH),
-    run: |host, heart| watch::run_all(host, &heart.pulse(WATCH)).map(drop),
-}];
+/// All parts.
+const PARTS: &[Part] = &[
+    Part {
+        command: "ca watch",
+        dataset: Some(DataSet::Ca),
+        pulse: Some(WATCH),
+        run: |host, heart| watch::run_all(host, &heart.pulse(WATCH)).map(drop),
+    },
+    Part {
+        command: "health",
+        dataset: None,
+        pulse: None,
+        run: |host, heart| {
+            health::serve(host, heart.stop());
+            // It tries again by itself, and ends where nobody wants it, or by the word to stop.
+            Err(Error::new(ErrorKind::Cancelled, "nobody is to be answered"))
+        },
+    },
+];
 
 /// What is done once a minute.
 struct Tick {

@@ -24,6 +24,7 @@ use pefo_core::reign::{Changing, Reign, Role};
 use pefo_core::run::Runs;
 use pefo_core::{Certname, Result};
 
+use crate::health;
 use crate::host::Host;
 use crate::outcome::Health;
 use course::Course;
@@ -64,7 +65,7 @@ pub struct Overview {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Problem {
-    /// A short word that stays the same: `lag`, `failing`, `refused`, `silent`, `unproved`, `skew`, `watch`, `disk`.
+    /// A short word that stays the same: `lag`, `failing`, `refused`, `silent`, `unproved`, `skew`, `watch`, `disk`, `health`.
     pub kind: &'static str,
     /// How bad it is.
     pub health: Health,
@@ -93,6 +94,7 @@ impl Overview {
         let mut rows = Vec::new();
         let mut problems = Vec::new();
         let standing = standing::of(host, &station)?;
+        problems.extend(health::problem(host)?);
         for dataset in host.datasets() {
             let course = Course::of(&runs, &dataset, station.role);
             if dataset == DataSet::Ca && standing.health() == Health::Ok {

@@ -15,7 +15,7 @@ use pefo_core::generation::{Accepted, DataSet, Position, Verified};
 use pefo_core::reign::Epoch;
 use pefo_core::run::Outcome;
 use pefo_core::{Certname, Error, ErrorKind, Result, record};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::apply::{CaughtUp, Passive, caught_up_path};
@@ -66,38 +66,65 @@ pub struct Tried {
 }
 
 /// One data set's part of the report.
-#[derive(Debug, Serialize)]
-struct Part {
-    dataset: DataSet,
-    outcome: Outcome,
+#[derive(Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Part {
+    /// Which.
+    pub dataset: DataSet,
+    /// How it ended.
+    pub outcome: Outcome,
     /// What was tried out, where there is anything.
-    generation: Option<Position>,
+    pub generation: Option<Position>,
     /// When that was made, by the source's clock.
-    made: Option<Timestamp>,
+    pub made: Option<Timestamp>,
     /// How long ago that is, by this host's.
-    age_seconds: Option<u64>,
+    pub age_seconds: Option<u64>,
     /// How long ago this host proved last that it had applied everything.
-    lag_seconds: Option<u64>,
-    took_ms: u64,
-    details: Value,
-    errors: Vec<Value>,
+    pub lag_seconds: Option<u64>,
+    /// How long it took.
+    pub took_ms: u64,
+    /// What was found, for machines.
+    pub details: Value,
+    /// What is wrong, as `--json` tells errors.
+    pub errors: Vec<Value>,
 }
 
 /// The report's file.
-#[derive(Debug, Serialize)]
-struct Whole {
+#[derive(Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Whole {
     /// Version of this report's schema: 1.
-    format: u32,
-    certname: Certname,
-    epoch: Epoch,
-    began: Timestamp,
-    ended: Timestamp,
-    outcome: Outcome,
+    pub format: u32,
+    /// On which host.
+    pub certname: Certname,
+    /// In which reign.
+    pub epoch: Epoch,
+    /// When it began.
+    pub began: Timestamp,
+    /// And ended.
+    pub ended: Timestamp,
+    /// How.
+    pub outcome: Outcome,
     /// All that was tried, one after the other.
-    rto_ms: u64,
+    pub rto_ms: u64,
     /// The oldest of what was tried; nothing where nothing was.
-    rpo_seconds: Option<u64>,
-    datasets: Vec<Part>,
+    pub rpo_seconds: Option<u64>,
+    /// Each data set.
+    pub datasets: Vec<Part>,
+}
+
+/// The reports that are kept, the oldest first; what cannot be read is left out.
+///
+/// # Errors
+/// `Io`, where the directory cannot be listed.
+pub fn load_all(host: &Host) -> Result<Vec<Whole>> {
+    let dir = host.state("reports");
+    let names = match names(&dir) {
+        Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Vec::new(),
+        names => names?,
+    };
+    let load = |name: String| record::load::<Whole>(&dir.join(name)).ok().flatten();
+    Ok(names.into_iter().filter_map(load).collect())
 }
 
 /// Drills every configured data set and writes the report, or shows what would be drilled.

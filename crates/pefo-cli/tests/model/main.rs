@@ -13,6 +13,7 @@
 mod active;
 mod check;
 mod crash;
+mod endpoint;
 mod history;
 mod line;
 mod moves;

@@ -3,6 +3,7 @@
 mod ca;
 mod db;
 mod delta;
+mod health;
 mod nc;
 mod reign;
 mod run;
@@ -22,6 +23,7 @@ pub(crate) fn all() -> Vec<Row> {
         reign::rows(),
         run::rows(),
         status::rows(),
+        health::rows(),
     ]
     .into_iter()
     .flatten()
