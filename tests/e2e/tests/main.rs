@@ -22,6 +22,7 @@ mod database;
 mod documentation;
 mod files;
 mod full_disk;
+mod guide;
 mod health;
 mod network;
 mod pairing;
