@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::commands::world::World;
 use crate::commands::{COMMANDS, NAME, answer, words};
+use crate::pair::B;
 
 /// Keys are told down to so many names.
 const DEPTH: usize = 2;
@@ -199,6 +200,7 @@ fn every_key_of_every_answer_is_documented_and_every_documented_key_comes() {
     world.b.restart_sshd();
     told.asks(&world.b, "demote", &["--dry-run"]);
     told.asks(&world.b, "demote", &["--wait", "0"]);
+    told.asks(&world.a, "init unpair", &[B, "--dry-run"]);
 
     compare(&told.0);
 }
