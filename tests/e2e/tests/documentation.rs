@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use pefo_testkit::masters::{Master, Run};
+use pefo_testkit::wait;
 use serde_json::Value;
 
 use crate::commands::world::World;
@@ -13,6 +15,9 @@ use crate::pair::B;
 
 /// Keys are told down to so many names.
 const DEPTH: usize = 2;
+
+/// A watch that follows another role does so within seconds.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Every command's keys.
 type Keys = BTreeMap<String, BTreeSet<String>>;
@@ -150,7 +155,7 @@ fn every_key_of_every_answer_is_documented_and_every_documented_key_comes() {
     ] {
         told.asks(a, command, &[]);
     }
-    for command in ["ca push", "nc push", "db push", "push"] {
+    for command in ["ca push", "nc push", "db push", "files push", "push"] {
         told.asks(a, command, &["--dry-run"]);
         told.asks(a, command, &[]);
     }
@@ -162,7 +167,15 @@ fn every_key_of_every_answer_is_documented_and_every_documented_key_comes() {
     // On the passive.
     told.asks(b, "ca diff", &[]);
     told.asks(b, "nc diff", &[]);
-    for command in ["ca apply", "nc restore", "db restore", "apply"] {
+    told.asks(b, "files diff", &[]);
+    told.asks(b, "files verify", &[]);
+    for command in [
+        "ca apply",
+        "nc restore",
+        "db restore",
+        "files apply",
+        "apply",
+    ] {
         told.asks(b, command, &["--dry-run"]);
         told.asks(b, command, &[]);
     }
@@ -192,6 +205,8 @@ fn every_key_of_every_answer_is_documented_and_every_documented_key_comes() {
     let watches = [a.watch(), b.watch()];
     told.asks(a, "ca verify", &[]);
     told.asks(a, "switchover", &[]);
+    let accepted = a.state().join("accepted/ca.json");
+    wait::until("the new spare to follow", LIMIT, || accepted.exists());
     told.asks(b, "ca merge", &["--dry-run"]);
     told.asks(b, "ca merge", &[]);
     drop(watches);
