@@ -203,6 +203,9 @@ fn every_key_of_every_answer_is_documented_and_every_documented_key_comes() {
         told.asks(b, command, &[]);
     }
     told.asks(b, "drill", &["--dry-run"]);
+    let page = b.directory().join("report.html").display().to_string();
+    told.asks(b, "report", &[]);
+    told.asks(b, "report", &["--html", &page]);
     told.asks(b, "db drill", &["--dry-run"]);
     told.asks(b, "db drill", &[]);
     told.asks(b, "db rollback", &[NAME, "--dry-run"]);
