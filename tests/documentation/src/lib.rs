@@ -6,7 +6,7 @@
 //! | [`commands`] | every command of the command line that people use |
 //! | [`examples`] | how each is called |
 //! | [`man`] | `pefo.1`, a page for each command, and `pefo.toml.5` from the commented example |
-//! | [`reference`] | `docs/commands.md` |
+//! | [`reference`](mod@reference) | `docs/commands.md` |
 //!
 //! The tests hold what people wrote to the program: each refusal, exit code, JSON key, link and command line.
 

@@ -63,6 +63,12 @@ fn rules() -> BTreeMap<String, PathBuf> {
     let mut rules = BTreeMap::new();
     let mut unknown = Vec::new();
     for (path, text) in &texts {
+        // A helper of a data set's that takes the rule first.
+        for call in text.split("refuse(").skip(1) {
+            if let Some(rule) = literal(call).filter(|rule| is_rule(rule) && rule.contains('-')) {
+                rules.insert(rule.to_owned(), path.clone());
+            }
+        }
         for call in text.split("refused(").skip(1) {
             let argument = call.split([',', ')']).next().unwrap().trim();
             if let Some(rule) = literal(call) {
@@ -85,7 +91,7 @@ fn rules() -> BTreeMap<String, PathBuf> {
     }
     // Some are chosen before they are given on; a data set's rules are known by their names.
     let chosen = constants.values().flatten().filter(|value| {
-        let of_data_set = ["nc-", "db-"]
+        let of_data_set = ["nc-", "db-", "files-", "code-", "schedule-"]
             .iter()
             .any(|prefix| value.starts_with(prefix));
         of_data_set && is_rule(value)

@@ -77,6 +77,8 @@ pub(super) fn hooks(host: &Host) -> Point {
         ("services.after", &config.services.after),
         ("services.probe", &config.services.probe),
         ("hooks.role_changed", &config.hooks.role_changed),
+        ("hooks.failed", &config.hooks.failed),
+        ("hooks.recovered", &config.hooks.recovered),
     ];
     let mut there = 0;
     for (key, words) in programs {
