@@ -198,10 +198,10 @@ fn sandbox(place: &Place<'_>, command: &str) -> Result<String> {
          SystemCallFilter=@system-service\nSystemCallFilter=~@privileged @resources\n",
     );
     let mut line = |name: &str, value: &str| text.push_str(&format!("{name}={value}\n"));
-    // Another account's programs are started by setpriv and ended by signals.
+    // Another account's programs are started by setpriv, which sets capabilities too, and ended by signals.
     let (calls, capabilities) = match needs.other_account || needs.programs {
         true => (
-            "@chown @setuid",
+            "@chown @setuid capset",
             "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_SETGID CAP_SETUID",
         ),
         false => ("@chown", "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER"),
