@@ -189,11 +189,12 @@ fn sandbox(place: &Place<'_>, command: &str) -> Result<String> {
         return Ok("UMask=0077\n".to_owned());
     }
     let needs = Needs::of(command, place);
+    // Not RestrictSUIDSGID: it answers openat2 with ENOSYS, and that is how the spool, which is not trusted, is read.
     let mut text = String::from(
         "UMask=0077\nNoNewPrivileges=yes\nProtectSystem=strict\nPrivateDevices=yes\nPrivateMounts=yes\n\
          ProtectClock=yes\nProtectControlGroups=yes\nProtectHostname=yes\nProtectKernelLogs=yes\n\
          ProtectKernelModules=yes\nProtectKernelTunables=yes\nProtectProc=invisible\nRestrictNamespaces=yes\n\
-         RestrictRealtime=yes\nRestrictSUIDSGID=yes\nLockPersonality=yes\nKeyringMode=private\n\
+         RestrictRealtime=yes\nLockPersonality=yes\nKeyringMode=private\n\
          SystemCallArchitectures=native\nSystemCallErrorNumber=EPERM\n\
          SystemCallFilter=@system-service\nSystemCallFilter=~@privileged @resources\n",
     );

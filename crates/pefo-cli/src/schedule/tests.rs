@@ -173,7 +173,6 @@ mod files {
         ProtectProc=invisible
         RestrictNamespaces=yes
         RestrictRealtime=yes
-        RestrictSUIDSGID=yes
         LockPersonality=yes
         KeyringMode=private
         SystemCallArchitectures=native
@@ -221,7 +220,6 @@ mod files {
         ProtectProc=invisible
         RestrictNamespaces=yes
         RestrictRealtime=yes
-        RestrictSUIDSGID=yes
         LockPersonality=yes
         KeyringMode=private
         SystemCallArchitectures=native

@@ -87,7 +87,12 @@ fn where_init_was_not_run_every_command_says_so_in_one_object() {
             );
             continue;
         }
-        let run = pair.a.pefo(words(command).chain(["--json"]));
+        let more: &[&str] = match command {
+            "init unpair" => &["other.lab"],
+            _ => &[],
+        };
+        let line = words(command).chain(more.iter().copied());
+        let run = pair.a.pefo(line.chain(["--json"]));
         match command {
             // Monitoring plugins: unknown, critical.
             "status" | "ca verify" | "code status" | "nc verify" | "db verify" | "files verify"
@@ -120,6 +125,7 @@ fn every_command_answers_one_object_in_its_role_and_is_refused_with_6_in_the_oth
     let ask = |master: &Master, command: &str| {
         let more: &[&str] = match command {
             "init passive" => &["--join", line.trim()],
+            "init unpair" => &["other.lab"],
             "db rollback" => &[NAME],
             // After one, nothing of the active is applied.
             "nc rollback" => &["--dry-run"],
@@ -145,6 +151,8 @@ fn every_command_answers_one_object_in_its_role_and_is_refused_with_6_in_the_oth
             if command == "init passive" && master.certname() == A {
                 // Its own line.
                 failure(&ask(master, command).exits(2), command, "config");
+            } else if command == "init unpair" {
+                failure(&ask(master, command).exits(1), command, "not_found");
             } else if command == "ca verify" && master.certname() == A {
                 // Nobody runs there who could answer.
                 let run = a.pefo(["ca", "verify", "--timeout", "0", "--json"]);
