@@ -203,13 +203,16 @@ fn every_key_of_every_answer_is_documented_and_every_documented_key_comes() {
         told.asks(b, command, &[]);
     }
     told.asks(b, "drill", &["--dry-run"]);
-    let page = b.directory().join("report.html").display().to_string();
-    told.asks(b, "report", &[]);
-    told.asks(b, "report", &["--html", &page]);
     told.asks(b, "db drill", &["--dry-run"]);
     told.asks(b, "db drill", &[]);
     told.asks(b, "db rollback", &[NAME, "--dry-run"]);
     told.asks(b, "db rollback", &[NAME]);
+    // Something amiss and something refused, for the report to tell.
+    b.pefo(["db", "restore"]).exits(3);
+    b.pefo(["pause"]).exits(0);
+    let page = b.directory().join("report.html");
+    told.asks(b, "report", &["--html", page.to_str().unwrap()]);
+    b.pefo(["resume"]).exits(0);
     b.pefo(["db", "restore", "--accept", "rolled-back"])
         .exits(0);
     told.asks(b, "nc rollback", &["--dry-run"]);

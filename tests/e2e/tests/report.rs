@@ -186,7 +186,7 @@ fn a_report_is_read_in_a_browser_on_a_phone_and_on_a_desk_in_the_dark_and_in_the
     let text = seen["text"].as_str().unwrap();
     for told in [
         "crl-rollback",
-        "docs/ca.md",
+        "docs/refusals.md",
         "2 h 30 min",
         "rows fewer",
         "ca-max-deletes",

@@ -138,8 +138,6 @@ pub struct Refusal {
     pub last: Timestamp,
     /// What was said then.
     pub reason: String,
-    /// The page of the documentation that tells what to do.
-    pub page: &'static str,
 }
 
 /// One drill.
@@ -302,7 +300,6 @@ fn refusals(runs: &[RunRecord]) -> Vec<Refusal> {
             times: 0,
             last: run.ended,
             reason: String::new(),
-            page: page_of(run.dataset.as_ref()),
         });
         refusal.times += 1;
         refusal.last = run.ended;
@@ -311,17 +308,6 @@ fn refusals(runs: &[RunRecord]) -> Vec<Refusal> {
     let mut found: Vec<Refusal> = found.into_values().collect();
     found.sort_by(|a, b| b.last.cmp(&a.last).then_with(|| a.rule.cmp(&b.rule)));
     found
-}
-
-fn page_of(dataset: Option<&DataSet>) -> &'static str {
-    match dataset {
-        Some(DataSet::Ca) => "docs/ca.md",
-        Some(DataSet::Classifier) => "docs/classifier.md",
-        Some(DataSet::Database(_)) => "docs/database.md",
-        Some(DataSet::Files) => "docs/files.md",
-        Some(DataSet::Code) => "docs/code.md",
-        None => "docs/reigns.md",
-    }
 }
 
 #[cfg(test)]
@@ -365,17 +351,12 @@ mod tests {
         let found = refusals(&runs);
         let told = found
             .iter()
-            .map(|it| (it.rule.as_str(), it.times, it.reason.as_str(), it.page));
+            .map(|it| (it.rule.as_str(), it.times, it.reason.as_str()));
         assert_eq!(
             told.collect::<Vec<_>>(),
             [
-                (
-                    "crl-rollback",
-                    2,
-                    "CRL number 4 is older than 5",
-                    "docs/ca.md"
-                ),
-                ("db-version", 1, "b.lab: no [x] y", "docs/database.md"),
+                ("crl-rollback", 2, "CRL number 4 is older than 5"),
+                ("db-version", 1, "b.lab: no [x] y"),
             ]
         );
     }

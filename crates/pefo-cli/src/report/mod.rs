@@ -11,9 +11,6 @@ mod scale;
 mod text;
 mod words;
 
-#[cfg(test)]
-mod tests;
-
 use std::io::Read as _;
 use std::path::Path;
 
@@ -83,3 +80,6 @@ fn is_ours(path: &Path) -> Result<()> {
     );
     Err(Error::refused("report-foreign", message).hint("name another file, or move that one away"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,16 +13,8 @@ const STYLE: &str = include_str!("style.css");
 const POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 /// What stands in these columns is not to be broken where there is room.
-const SHORT: [&str; 9] = [
-    "Rule",
-    "Times",
-    "Last",
-    "Explained in",
-    "When",
-    "Outcome",
-    "Began",
-    "Command",
-    "Took",
+const SHORT: [&str; 8] = [
+    "Rule", "Times", "Last", "When", "Outcome", "Began", "Command", "Took",
 ];
 /// So many runs are told at once, the rest on demand.
 const RUNS_AT_ONCE: usize = 12;
@@ -158,9 +150,9 @@ fn refusals(data: &ReportData) -> Markup {
             @if data.refusals.is_empty() {
                 p.none { "Nothing was refused." }
             } @else {
-                p.lead { "What a gate said no to, by rule. The page of the documentation tells what each means and what to do." }
+                p.lead { "What a gate said no to, by rule; docs/refusals.md tells what each means and what to do." }
                 table role="table" {
-                    (head(&["Rule", "Data set", "Times", "Last", "Reason", "Explained in"]))
+                    (head(&["Rule", "Data set", "Times", "Last", "Reason"]))
                     tbody role="rowgroup" {
                         @for refusal in &data.refusals {
                             tr role="row" {
@@ -169,8 +161,7 @@ fn refusals(data: &ReportData) -> Markup {
                                 (cell("Times", html! { (refusal.times) }))
                                 (cell("Last", time(refusal.last)))
                                 (cell("Reason", html! { (refusal.reason) }))
-                                (cell("Explained in", html! { (refusal.page) }))
-                            }
+                                }
                         }
                     }
                 }

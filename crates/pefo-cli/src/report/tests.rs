@@ -104,7 +104,6 @@ fn said(text: &str) -> ReportData {
             times: 2,
             last: ago(90),
             reason: text.to_owned(),
-            page: "docs/database.md",
         }],
         drills: vec![DrillTold {
             began: ago(5_000),
@@ -258,7 +257,7 @@ fn a_page_of_a_host_with_a_little_to_tell() {
     </section>
     <section aria-labelledby="refusals">
     <h2 id="refusals">Refusals</h2>
-    <p class="lead">What a gate said no to, by rule. The page of the documentation tells what each means and what to do.</p>
+    <p class="lead">What a gate said no to, by rule; docs/refusals.md tells what each means and what to do.</p>
     <table role="table">
     <thead role="rowgroup">
     <tr role="row">
@@ -267,7 +266,6 @@ fn a_page_of_a_host_with_a_little_to_tell() {
     <th role="columnheader" scope="col">Times</th>
     <th role="columnheader" scope="col">Last</th>
     <th role="columnheader" scope="col">Reason</th>
-    <th role="columnheader" scope="col">Explained in</th>
     </tr>
     </thead>
     <tbody role="rowgroup">
@@ -290,9 +288,6 @@ fn a_page_of_a_host_with_a_little_to_tell() {
     </td>
     <td class="" role="cell" data-name="Reason">
     <div>x</div>
-    </td>
-    <td class="short" role="cell" data-name="Explained in">
-    <div>docs/database.md</div>
     </td>
     </tr>
     </tbody>
