@@ -110,6 +110,7 @@ impl Site {
         ))
         .exits(0);
         for path in [
+            "crl.pem",
             "certs/ca.pem",
             &format!("certs/{B}.pem"),
             &format!("private_keys/{B}.pem"),
