@@ -2,6 +2,7 @@
 
 mod daemon;
 mod installed;
+mod machine;
 mod units;
 
 use std::path::Path;

@@ -7,9 +7,10 @@ use pefo_core::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
 use crate::arguments::{Change, Schedule, ScheduleFormat, ScheduleShape, WhichSchedule};
+use crate::code::read;
 use crate::host::Host;
 use crate::outcome::Report;
-use crate::pipeline::ca;
+use crate::pipeline::{ca, files};
 use crate::schedule::change::{self, FOREIGN};
 use crate::schedule::file::{File, Place};
 use crate::schedule::systemd::{Start, Unit};
@@ -52,12 +53,16 @@ impl Wanted {
         let shape = shape(format, which.shape)?;
         let program = std::env::current_exe()
             .map_err(|error| Error::new(ErrorKind::Io, "find this program").with_source(error))?;
-        let cadir = ca::place(host)?;
+        let (cadir, files) = (ca::place(host)?, file_dirs(host)?);
+        let environments = host.config.code.as_ref();
+        let environments = environments.and_then(|_| read::directory(host).ok());
         let place = Place {
             config: &host.config,
             config_path: &host.config_path,
             program: &program,
             cadir: &cadir,
+            files: &files,
+            environments: environments.as_deref(),
         };
         let plan = Plan::of(&host.config);
         let (files, units, name) = match format {
@@ -81,6 +86,22 @@ impl Wanted {
             details: json!({ "format": name, "as": shape, "entries": entries }),
         })
     }
+}
+
+/// Where the listed files are put: the directory of each, or the nearest above it that is there.
+fn file_dirs(host: &Host) -> Result<Vec<PathBuf>> {
+    if host.config.files.is_none() {
+        return Ok(Vec::new());
+    }
+    let (_, list) = files::list(host)?;
+    let nearest = |entry: &pefo_core::files::Entry| {
+        let path = entry.path.below(Path::new("/"));
+        let mut above = path.ancestors().skip(1);
+        above.find(|dir| dir.is_dir()).map(Path::to_owned)
+    };
+    let dirs = list.entries().iter().filter_map(nearest);
+    // Never all of the host.
+    Ok(dirs.filter(|dir| dir.components().count() > 2).collect())
 }
 
 /// What goes on running: for systemd the watch, where nothing else is said; cron keeps nothing running.

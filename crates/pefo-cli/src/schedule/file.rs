@@ -35,6 +35,10 @@ pub struct Place<'a> {
     pub program: &'a Path,
     /// The CA's directory, or where it would be.
     pub cadir: &'a Path,
+    /// The directories into which the passive puts what the active's files are.
+    pub files: &'a [PathBuf],
+    /// The directory of Puppet's environments, where one is configured and is there.
+    pub environments: Option<&'a Path>,
 }
 
 /// A path as text that stands on one line.

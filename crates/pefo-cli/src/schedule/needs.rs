@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::file::Place;
-use crate::config::{Config, ServiceManager};
+use crate::config::{Config, DeployCode, ServiceManager};
 
 /// What Puppet itself writes where `puppet resource` starts and stops services.
 const PUPPET_WRITES: [&str; 6] = [
@@ -14,6 +14,13 @@ const PUPPET_WRITES: [&str; 6] = [
     "/run/puppetlabs",
     "/var/lib/puppet",
     "/var/cache/puppet",
+];
+
+/// Where r10k keeps its clones, as packages have it.
+const DEPLOYED_FROM: [&str; 3] = [
+    "/opt/puppetlabs/r10k",
+    "/opt/puppetlabs/puppet/cache",
+    "/var/cache/r10k",
 ];
 
 /// What one service needs.
@@ -42,6 +49,9 @@ impl Needs {
         if let Some(file) = &config.facts.file {
             writes.extend(file.path().parent().map(Path::to_owned));
         }
+        if let Some(file) = &config.metrics.textfile {
+            writes.extend(file.parent().map(Path::to_owned));
+        }
         let services = &config.services;
         if services.manager == ServiceManager::Puppet {
             writes.extend(PUPPET_WRITES.map(PathBuf::from));
@@ -49,11 +59,23 @@ impl Needs {
         if matches!(command, "ca apply" | "ca watch" | "run" | "fence") {
             writes.extend(around_ca(place));
         }
-        // What a data set writes besides (files, code) is another line here, for its own command and for "run".
+        // Where another data set writes is another line here, for its own command and for "run".
+        if matches!(command, "files apply" | "run") {
+            writes.extend(place.files.iter().cloned());
+        }
+        let deploys = config.code.as_ref().filter(|code| {
+            matches!(command, "apply code" | "run") && code.deploy == DeployCode::OnDrift
+        });
+        if deploys.is_some() {
+            writes.extend(place.environments.map(Path::to_owned));
+            writes.extend(DEPLOYED_FROM.map(PathBuf::from));
+        }
         let uses_database = matches!(command, "run" | "drill") || command.starts_with("db ");
         let database = config.database.as_ref().filter(|_| uses_database);
         let own_programs = [
             &config.hooks.role_changed,
+            &config.hooks.failed,
+            &config.hooks.recovered,
             &services.before,
             &services.after,
             &services.probe,
@@ -72,8 +94,10 @@ impl Needs {
         let lies_in =
             |dirs: &[&str]| paths().any(|path| dirs.iter().any(|dir| path.starts_with(dir)));
         Self {
-            other_account: database.is_some_and(|database| database.run_as.is_some()),
-            programs: services.manager == ServiceManager::Puppet
+            other_account: database.is_some_and(|database| database.run_as.is_some())
+                || deploys.is_some_and(|code| code.run_as.is_some()),
+            programs: deploys.is_some()
+                || services.manager == ServiceManager::Puppet
                 || own_programs.into_iter().any(|program| !program.is_empty()),
             homes: lies_in(&["/home", "/root", "/run/user"]),
             temporary: lies_in(&["/tmp", "/var/tmp"]),

@@ -74,6 +74,8 @@ mod files {
             config_path: Path::new("/etc/pefo/pefo.toml"),
             program: Path::new("/usr/bin/pefo"),
             cadir: Path::new("/etc/puppetlabs/puppetserver/ca"),
+            files: &[],
+            environments: None,
         }
     }
 
@@ -171,7 +173,6 @@ mod files {
         ProtectProc=invisible
         RestrictNamespaces=yes
         RestrictRealtime=yes
-        RestrictSUIDSGID=yes
         LockPersonality=yes
         KeyringMode=private
         SystemCallArchitectures=native
@@ -219,7 +220,6 @@ mod files {
         ProtectProc=invisible
         RestrictNamespaces=yes
         RestrictRealtime=yes
-        RestrictSUIDSGID=yes
         LockPersonality=yes
         KeyringMode=private
         SystemCallArchitectures=native
@@ -275,11 +275,11 @@ mod files {
             only(&text(&units, "pefo.service"), &plain).join("\n")
         };
         insta::assert_snapshot!(more("[database]\nnames = [\"x\"]\nrun_as = \"pe-postgres\""), @r"
-        SystemCallFilter=@chown @setuid
+        SystemCallFilter=@chown @setuid capset
         CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_SETGID CAP_SETUID
         ");
         insta::assert_snapshot!(more("[hooks]\nrole_changed = [\"/usr/local/sbin/move\"]\n[schedule]\nwritable = [\"/srv/a b\"]"), @r#"
-        SystemCallFilter=@chown @setuid
+        SystemCallFilter=@chown @setuid capset
         CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_SETGID CAP_SETUID
         RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
         ReadWritePaths=-"/srv/a b"
@@ -289,7 +289,7 @@ mod files {
         ReadWritePaths=-/etc/puppetlabs/puppet/ssl
         ");
         insta::assert_snapshot!(more("[services]\nmanager = \"puppet\"\non_fence = [\"pe-puppetserver\", \"sign\"]"), @r"
-        SystemCallFilter=@chown @setuid
+        SystemCallFilter=@chown @setuid capset
         CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_SETGID CAP_SETUID
         RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
         ReadWritePaths=-/opt/puppetlabs/puppet/cache

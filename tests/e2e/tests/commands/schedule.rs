@@ -37,9 +37,11 @@ fn each_line_of_a_schedule_runs_as_it_stands_on_either_master_and_gives_cron_not
     let commands = [
         "ca push",
         "nc push",
+        "files push",
         "db push",
         "ca apply",
         "nc restore",
+        "files apply",
         "db restore",
     ];
     for master in [&world.a, &world.b] {
