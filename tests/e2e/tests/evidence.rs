@@ -113,13 +113,17 @@ pub(crate) fn refused_as(master: &Master, arguments: &[&str], rule: &str) -> Val
 
 /// The newest run record of a command.
 pub(crate) fn newest_record(master: &Master, command: &str) -> Value {
-    let dir = master.state().join("runs");
-    let records = files(&dir)
+    any_record(master, command)
+        .unwrap_or_else(|| panic!("{} has no record of {command}", master.certname()))
+}
+
+/// The newest run record of a command, where it has run already.
+pub(crate) fn any_record(master: &Master, command: &str) -> Option<Value> {
+    let records = files(&master.state().join("runs"))
         .into_iter()
         .map(|path| serde_json::from_slice::<Value>(&std::fs::read(path).unwrap()).unwrap());
     let mine = records.filter(|record| record["command"] == command);
     mine.max_by_key(|record| record["ended"].to_string())
-        .unwrap_or_else(|| panic!("no record of {command} in {}", dir.display()))
 }
 
 /// The generations of a data set in a master's spool.

@@ -12,14 +12,13 @@ use std::process::Command;
 use crate::skip::{self, Skip};
 
 /// Restrictions that are not imposed here, and why nothing of them shows.
-pub const NOT_IMPOSED: [(&str, &str); 16] = [
+pub const NOT_IMPOSED: [(&str, &str); 15] = [
     ("SystemCallFilter", "needs a loaded seccomp program"),
     ("SystemCallErrorNumber", "as SystemCallFilter"),
     ("SystemCallArchitectures", "as SystemCallFilter"),
     ("RestrictAddressFamilies", "as SystemCallFilter"),
     ("RestrictNamespaces", "as SystemCallFilter"),
     ("RestrictRealtime", "as SystemCallFilter"),
-    ("RestrictSUIDSGID", "as SystemCallFilter"),
     ("LockPersonality", "as SystemCallFilter"),
     ("MemoryDenyWriteExecute", "as SystemCallFilter"),
     (

@@ -5,7 +5,7 @@
 //! | [`time`] | a time that comes again, and when it next does |
 //! | [`cron`], [`systemd`] | the schedule as files of a scheduler |
 //! | [`needs`] | what each command writes and may do, for the units' sandboxes |
-//! | [`file`], [`change`] | what stands on disk, and what is to |
+//! | [`mod@file`], [`change`] | what stands on disk, and what is to |
 //!
 //! The original module's times are the defaults. Both roles have their entries on both masters: which of them do
 //! anything is decided when they run.

@@ -189,7 +189,8 @@ fn sandbox(place: &Place<'_>, command: &str) -> Result<String> {
         return Ok("UMask=0077\n".to_owned());
     }
     let needs = Needs::of(command, place);
-    // Not RestrictSUIDSGID: it answers openat2 with ENOSYS, and that is how the spool, which is not trusted, is read.
+    // Not RestrictSUIDSGID: it takes openat2 away (its flags lie in memory, where no filter looks), by which alone the
+    // spool is read.
     let mut text = String::from(
         "UMask=0077\nNoNewPrivileges=yes\nProtectSystem=strict\nPrivateDevices=yes\nPrivateMounts=yes\n\
          ProtectClock=yes\nProtectControlGroups=yes\nProtectHostname=yes\nProtectKernelLogs=yes\n\

@@ -35,6 +35,15 @@ fn starts(machine: &Machine, unit: &str, program: &str) -> bool {
     code == 0
 }
 
+/// Starts units, and shows what they have said where one fails.
+#[track_caller]
+fn start(machine: &Machine, units: &str) {
+    let show = "journalctl --no-pager --quiet -n 40 >&2";
+    machine
+        .run(&format!("systemctl start {units} || {{ {show}; exit 1; }}"))
+        .exits(0);
+}
+
 #[test]
 fn systemd_itself_runs_what_was_installed_and_holds_it_to_its_restrictions() {
     let Some(network) = skip::need(Network::create(["a", "b"])) else {
@@ -60,8 +69,10 @@ fn systemd_itself_runs_what_was_installed_and_holds_it_to_its_restrictions() {
     a.run(&install("timers")).exits(0);
     a.run("systemctl is-active pefo-ca-push.timer pefo-db-restore.timer")
         .exits(0);
-    a.run("systemctl start pefo-ca-push.service pefo-ca-apply.service pefo-fence.service")
-        .exits(0);
+    start(
+        &a,
+        "pefo-ca-push.service pefo-ca-apply.service pefo-fence.service",
+    );
     assert!(generations(&pair.b, "ca") != before, "nothing was pushed");
 
     // What a database's stage does, and what none may.
@@ -85,7 +96,7 @@ fn systemd_itself_runs_what_was_installed_and_holds_it_to_its_restrictions() {
     let Some(b) = boot("b") else { return };
     b.run(&pefo(&pair.b, "schedule install --as timers"))
         .exits(0);
-    b.run("systemctl start pefo-ca-apply.service").exits(0);
+    start(&b, "pefo-ca-apply.service");
     let arrived = b.path(pair.b.cadir().join("signed/first.lab.pem"));
     assert!(arrived.exists());
     drop(b);
