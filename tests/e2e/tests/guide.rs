@@ -18,7 +18,7 @@ const B: &str = "puppet-b.example.com";
 const SHARED: &str = "puppet.example.com";
 const CADIR: &str = "/etc/puppet/puppetserver/ca";
 /// Longer than anything takes that runs by itself.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(90);
 /// So many characters are typed a minute by somebody who reads along.
 const TYPED_A_MINUTE: usize = 150;
 
@@ -146,7 +146,9 @@ impl Site {
             .map(|machine| machine.run(&format!("cd /root && {text}")))
             .collect();
         for run in runs {
-            let run = run.exits(0);
+            // The guide says so: what has not come yet is told.
+            let is_to_come = line.text == "pefo demote" && run.code == 4;
+            let run = if is_to_come { run } else { run.exits(0) };
             if run.stdout.starts_with("pefo-pair-1.") {
                 self.copied = run.stdout;
             }
@@ -257,9 +259,13 @@ fn a_new_operator_gets_from_the_guide_alone_to_a_green_pair_through_a_failover_a
     assert_eq!(role(&site.a).as_deref(), Some("active"));
     assert_eq!(role(&site.b).as_deref(), Some("passive"));
     assert!(is_signed(&site.a, "node2.example.com"));
-    wait::until("all is green again", LIMIT, || {
-        [&site.a, &site.b]
-            .iter()
-            .all(|machine| machine.run("pefo status").code == 0)
-    });
+    let machines = [&site.a, &site.b];
+    let green = || {
+        let runs = machines.map(|machine| machine.run("pefo status"));
+        runs.iter().all(|run| run.code == 0).then_some(())
+    };
+    if wait::within(LIMIT, green).is_none() {
+        let said = machines.map(|machine| machine.run("pefo status").stdout);
+        panic!("not green again:\n{}{}", said[0], said[1]);
+    }
 }

@@ -33,6 +33,7 @@ use crate::host::Host;
 use crate::notify::Notifier;
 use crate::original;
 use crate::outcome::{Report, original_script};
+use crate::overview;
 use crate::pipeline;
 use crate::pipeline::push::{KeyTravels, PushOptions};
 use crate::reigns;
@@ -240,15 +241,13 @@ fn dispatch(arguments: &Arguments, command: &str) -> Result<Report> {
             &Change::from(dry_run),
             || code::deploy(&host, environments, dry_run.dry_run),
         )),
-        Command::Push { datasets, change } => push(
-            &host,
-            command,
-            &chosen(&host, datasets),
-            change,
-            PushOptions::default(),
-        ),
+        Command::Push { datasets, change } => {
+            let chosen = chosen(&host, command, datasets);
+            push(&host, command, &chosen, change, PushOptions::default())
+        }
         Command::Apply { datasets, change } => {
-            apply(&host, command, &chosen(&host, datasets), change)
+            let chosen = chosen(&host, command, datasets);
+            apply(&host, command, &chosen, change)
         }
         Command::Config(_) | Command::Receive | Command::Db(Db::Stage | Db::Tied { .. }) => {
             Err(Error::invalid("handled before the configuration is read"))
@@ -281,12 +280,17 @@ fn start_anew_lean() {
     tracing::debug!(%error, "not started anew");
 }
 
-fn chosen(host: &Host, named: &[DataSet]) -> Vec<DataSet> {
-    if named.is_empty() {
-        host.datasets()
-    } else {
-        named.to_vec()
+/// The data sets that are named, or all that are configured. Of these the CA is left to a watch that has it: it does
+/// the same at once.
+fn chosen(host: &Host, command: &str, named: &[DataSet]) -> Vec<DataSet> {
+    if !named.is_empty() {
+        return named.to_vec();
     }
+    let mut all = host.datasets();
+    if all.len() > 1 && overview::is_watched(host, command) {
+        all.retain(|dataset| *dataset != DataSet::Ca);
+    }
+    all
 }
 
 /// The databases named on the command line, or those of the configuration.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::thread::Scope;
+use std::time::Duration;
 
 use pefo_core::clock::Timestamp;
 use pefo_core::generation::DataSet;
@@ -10,58 +11,95 @@ use pefo_core::launch::{Invocation, Watch};
 use pefo_core::reign::Role;
 use pefo_core::{Error, ErrorKind, Result};
 
-use super::{Heart, TICKS, record, wait};
+use super::{Heart, TICKS, record};
 use crate::host::Host;
 use crate::outcome::Health;
 use crate::overview::Overview;
-use crate::pipeline::watch::Beat;
+use crate::pipeline::watch::{Beat, ROUND, standing};
+use crate::reigns::returned;
 use crate::schedule::{Entry, Plan, Recurrence};
 
+/// How often it is looked whether something came of what a host that has returned waits for.
+const AWAITED: Duration = Duration::from_secs(5);
+
 /// Keeps time until stop is said. Returns once every child has ended.
+///
+/// A change of role waits for no hour: who reigns from then on pushes everything at once, and who follows applies
+/// what it waits for as it comes.
 pub(super) fn run(host: &Host, heart: &Heart, beat: &dyn Beat) {
     let plan = Plan::of(&host.config);
     let mut looked = host.clock.now();
+    let mut reigned = host.station().ok().map(|(_, reign)| reign.epoch);
     let running = Mutex::new(BTreeSet::new());
     tell(host, heart);
     std::thread::scope(|scope| {
         loop {
             // Whoever sets the time back lets nothing run twice, and forward not more than once.
-            let next = Recurrence::EveryMinute.next(host.clock.now());
-            let left = next.since(host.clock.now());
-            if wait(host, beat, host.clock.monotonic() + left).is_err() {
+            let left = Recurrence::EveryMinute
+                .next(host.clock.now())
+                .since(host.clock.now());
+            let awaited = returned::awaited(host);
+            let left = if awaited.is_empty() {
+                left
+            } else {
+                left.min(AWAITED)
+            };
+            if until(host, beat, host.clock.monotonic() + left).is_err() {
                 return;
             }
             let now = host.clock.now();
             match host.station() {
-                Ok((station, _)) => {
-                    for entry in due(&plan, station.role, looked, now) {
+                Ok((station, reign)) => {
+                    let turned = reigned.replace(reign.epoch) != Some(reign.epoch);
+                    let wants = |entry: &Entry| match station.role {
+                        Role::Active => turned,
+                        Role::Passive => entry.datasets.iter().any(|it| awaited.contains(it)),
+                    };
+                    for entry in due(&plan, station.role, looked, now, wants) {
                         start(scope, host, heart, entry, &running);
                     }
                 }
                 Err(error) => tracing::warn!(%error, "whose commands are due cannot be told"),
             }
-            looked = now;
-            for tick in TICKS {
-                if let Err(error) = (tick.run)(host) {
-                    tracing::warn!(%error, what = tick.what, "not done this minute");
+            let minute = |at: Timestamp| at.unix_seconds().div_euclid(60);
+            if minute(now) != minute(looked) {
+                for tick in TICKS {
+                    if let Err(error) = (tick.run)(host) {
+                        tracing::warn!(%error, what = tick.what, "not done this minute");
+                    }
                 }
             }
+            looked = now;
             tell(host, heart);
         }
     });
 }
 
-/// What has come due since `looked`, of what no watch does.
-fn due(
-    plan: &Plan,
+/// Waits for `deadline`, or a change of role.
+fn until(host: &Host, beat: &dyn Beat, deadline: Duration) -> Result<()> {
+    let stands = standing(host);
+    loop {
+        beat.beat()?;
+        let left = deadline.saturating_sub(host.clock.monotonic());
+        if left.is_zero() || stands != standing(host) {
+            return Ok(());
+        }
+        host.clock.wait(left.min(ROUND));
+    }
+}
+
+/// What has come due since `looked`, or is wanted now, of what no watch does.
+fn due<'a>(
+    plan: &'a Plan,
     role: Role,
     looked: Timestamp,
     now: Timestamp,
-) -> impl Iterator<Item = &'_ Entry> {
+    wants: impl Fn(&Entry) -> bool + 'a,
+) -> impl Iterator<Item = &'a Entry> {
     let is_watched = |dataset: &DataSet| matches!(dataset, DataSet::Ca | DataSet::Classifier);
     plan.of_role(role)
         .filter(move |entry| !entry.datasets.iter().any(is_watched))
-        .filter(move |entry| entry.time.next(looked) <= now)
+        .filter(move |entry| entry.time.next(looked) <= now || wants(entry))
 }
 
 /// Runs an entry's command beside everything else, unless it runs still.
@@ -156,7 +194,7 @@ mod tests {
             serde_json::from_value::<Timestamp>(text.into()).unwrap()
         };
         let due = |role, from: &str, to: &str| -> Vec<&str> {
-            let due = due(&plan, role, at(from), at(to));
+            let due = due(&plan, role, at(from), at(to), |_| false);
             due.map(|entry| entry.command).collect()
         };
         let none: [&str; 0] = [];

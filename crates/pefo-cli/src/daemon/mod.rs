@@ -16,7 +16,6 @@ mod keep;
 mod stop;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use pefo_core::clock::Timestamp;
 use pefo_core::generation::DataSet;
@@ -28,7 +27,7 @@ use crate::bulletin;
 use crate::health;
 use crate::host::Host;
 use crate::outcome::{Report, outcome_of};
-use crate::pipeline::watch::{self, Beat};
+use crate::pipeline::watch;
 
 pub use heart::{Heart, Pulse};
 pub use stop::until_stopped;
@@ -139,16 +138,4 @@ fn record(host: &Host, command: &str, dataset: Option<DataSet>, began: Timestamp
         tracing::warn!(%error, "that it has failed was not recorded");
     }
     bulletin::publish(host);
-}
-
-/// Waits on this host's clock until `deadline`, coming round meanwhile.
-fn wait(host: &Host, beat: &dyn Beat, deadline: Duration) -> Result<()> {
-    loop {
-        beat.beat()?;
-        let left = deadline.saturating_sub(host.clock.monotonic());
-        if left.is_zero() {
-            return Ok(());
-        }
-        host.clock.wait(left.min(watch::ROUND));
-    }
 }

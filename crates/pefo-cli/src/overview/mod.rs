@@ -143,6 +143,18 @@ impl Overview {
     }
 }
 
+/// Whether a watch of this host has the lock of the CA's push or apply just now.
+pub fn is_watched(host: &Host, command: &str) -> bool {
+    let role = match command {
+        "push" => Role::Active,
+        _ => Role::Passive,
+    };
+    let path = host.state("locks").join(format!("{command}-ca.lock"));
+    Lock::is_held(&path) == Some(true)
+        && Runs::list(&host.state("runs"))
+            .is_ok_and(|runs| Course::of(&runs, &DataSet::Ca, role).is_watched)
+}
+
 /// A watch that did the CA's part when it was last heard of, and does not run: nothing would tell of it before the
 /// lag does, and on an idle active nothing at all.
 fn unwatched(host: &Host, role: Role, course: &Course) -> Option<Problem> {
