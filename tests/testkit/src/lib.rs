@@ -19,7 +19,7 @@
 //! | [`classifier`] | a node classifier that answers as Puppet Enterprise's |
 //! | [`code`] | a control repository for a real r10k, and a stand-in for Code Manager's command |
 //! | [`puppetserver`] | real puppetservers: sign, revoke, and ask whether a certificate is accepted |
-//! | [`unit`] | a systemd service under its own restrictions, where systemd does not run |
+//! | [`mod@unit`] | a systemd service under its own restrictions, where systemd does not run |
 //! | [`browser`] | Chromium, and what any page should stand: nothing cut off, nothing too pale |
 //! | [`masters`] | two masters with everything above, driven through the `pefo` program |
 //! | [`wait`], [`child`] | waiting with a deadline; servers that never outlive the test |
