@@ -102,7 +102,7 @@ fn switch_over(old: &Seat, new: &Seat, turn: u64) {
 /// The old active is in step and goes down; the new one is promoted, and the old one comes back.
 fn fail_over(old: &mut Seat, daemon: &mut Child, new: &Seat, turn: u64) {
     old.push_rest();
-    new.master.pefo(["db", "restore"]).exits(0);
+    new.beside(["db", "restore"]).exits(0);
     wait::until("all of the old active's", LIMIT, || {
         new.crl() == old.crl() && new.classified() == Some(turn)
     });
@@ -153,7 +153,7 @@ fn the_reign_goes_there_and_back_ten_times_and_each_time_both_hold_the_same() {
         assert_eq!(stands(&new.master), ("active".to_owned(), turn + 1));
         assert_eq!(stands(&old.master), ("passive".to_owned(), turn + 1));
         new.push_rest();
-        old.master.pefo(["db", "restore"]).exits(0);
+        old.beside(["db", "restore"]).exits(0);
         failback.hold_the_same(new, old, turn);
     }
 }

@@ -1,12 +1,13 @@
 //! A master with all that it keeps in step: a CA, a classifier and a database.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use pefo_testkit::classifier::{ClassifierDouble, Options};
-use pefo_testkit::masters::Master;
+use pefo_testkit::masters::{Master, Run};
 use pefo_testkit::network::Host;
 use pefo_testkit::postgres::{Cluster, ClusterOptions};
-use pefo_testkit::skip;
+use pefo_testkit::{skip, wait};
 
 use crate::classifier::{captured, web_servers};
 use crate::schedule;
@@ -98,10 +99,20 @@ impl Seat {
         (password == variable).then(|| password.parse().ok())?
     }
 
+    /// Runs a command beside the daemon, which does the same by itself after a change of role: once that has ended.
+    #[track_caller]
+    pub(crate) fn beside(&self, arguments: [&str; 2]) -> Run {
+        let ran = wait::within(Duration::from_secs(60), || {
+            let run = self.master.pefo(arguments);
+            (run.code != 5).then_some(run)
+        });
+        ran.unwrap_or_else(|| panic!("{arguments:?} is locked for good"))
+    }
+
     /// Pushes what the daemon does not, or only after a while.
     #[track_caller]
     pub(crate) fn push_rest(&self) {
-        self.master.pefo(["db", "push"]).exits(0);
+        self.beside(["db", "push"]).exits(0);
         let pushed = self.master.pefo(["nc", "push"]);
         // Or the daemon is at it.
         assert!([0, 5].contains(&pushed.code), "{pushed:?}");

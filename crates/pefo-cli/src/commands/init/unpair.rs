@@ -14,8 +14,9 @@ use crate::outcome::Report;
 /// Parts from a peer.
 ///
 /// # Errors
-/// `NotFound` where it is no peer; `Refused` (`peer-reigns`) where this host lives under its reign; `Io`.
+/// `Config` where this host is not set up; `NotFound` where it is no peer; `Refused` (`peer-reigns`) where this host lives under its reign; `Io`.
 pub(in crate::commands) fn run(host: &Host, certname: &Certname, dry_run: bool) -> Result<Report> {
+    host.introduction()?;
     let peers = host.peers()?;
     let (gone, stay): (Vec<Introduction>, Vec<Introduction>) = peers
         .into_iter()
